@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+# The real data sets are optional: tests that need them say so and are skipped.
+ifneq ($(wildcard ../shared/data),)
+export EQUIVOX_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test lint docs bench
+
+demo: .venv/.installed
+	$(BIN)/equivox demo
+
+# One thread a process: two processes already fill two cores.
+test: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going -b doctest docs docs/_build/doctest
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/step_cost.py
+
+# torch goes first and by name, so that a small CPU build is taken where the machine offers one.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'equivox needs Python 3.11 or newer. Found' \
+	    "\`$(PYTHON)\`: $$($(PYTHON) --version 2>&1 || true)." \
+	    'Name another: `make PYTHON=python3.12 $(MAKECMDGOALS)`.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'Setting up needs the modules `venv` and `ensurepip`. Not found in' \
+	    "\`$(PYTHON)\`. Install them (on Debian: \`apt-get install python3-venv\`)." >&2; exit 1; }
+	@echo 'Setting up .venv, once; this takes a few minutes.'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)" hatchling editables
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[bench,test]'
+	@touch $@
+
+.venv/.installed-%: .venv/.installed
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[$*]'
+	@touch $@

@@ -1,0 +1,67 @@
+"""Data sets: made in memory, bundled with a dependency, or read from npz files.
+
+>>> data = load("latent2")
+>>> data.modalities, len(data.train), round(data.ceilings["easy", "hard"], 3)
+(('easy', 'hard'), 3000, 0.993)
+>>> inputs, target, index = next(iter(data.loader("train")))
+>>> inputs["hard"].shape
+torch.Size([64, 16])
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from equivox.data import latent as _latent
+from equivox.data import npz as _npz
+from equivox.data.base import MultimodalData, Recipe, Sample, Samples
+from equivox.data.digits import digits
+from equivox.data.latent import LatentModality
+from equivox.errors import nearest
+
+__all__ = ["LatentModality", "MultimodalData", "Recipe", "Sample", "Samples", "load", "names"]
+
+_MAKERS: dict[str, Callable[..., MultimodalData]] = {
+    "latent": _latent.latent,
+    "latent2": partial(_latent.latent, modalities=_latent.LATENT2),
+    "latent3": partial(_latent.latent, modalities=_latent.LATENT3),
+    "balanced": partial(_latent.latent, modalities=_latent.BALANCED),
+    "noise": partial(_latent.latent, modalities=_latent.NOISE),
+    "redundant": _latent.redundant,
+    "xor": _latent.xor,
+    "latent_regression": _latent.regression,
+    "digits": digits,
+    **_npz.SETS,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that `load` knows."""
+    return tuple(_MAKERS)
+
+
+def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
+    """A data set by its name.
+
+    :param name: One of `names()`.
+    :param seed: The draw of the data, apart from the seed of a model. Files hold one draw; for
+        them it says which training samples a smaller training set keeps.
+    :param options: What the data set offers, for example `load("digits", variant="iid")`.
+    :raises ValueError: For an unknown name, option or value, with the nearest known one.
+    :raises FileNotFoundError: Where a file set is not found; see `EQUIVOX_DATA`.
+    """
+    if name not in _MAKERS:
+        raise ValueError(
+            f"The data set should be a known one. Found `{name!r}`. {nearest(name, _MAKERS)}"
+        )
+    known = [p.name for p in inspect.signature(_MAKERS[name]).parameters.values()][2:]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"Options of `{name}` are {', '.join(f'`{k}`' for k in known)}. "
+                f"Found `{option}`. {nearest(option, known)}"
+            )
+    return _MAKERS[name](name, seed, **options)

@@ -1,0 +1,395 @@
+"""The model: one encoder a modality, one fusion, and what the methods need to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equivox.errors import nearest
+from equivox.features import Feature, Features, blanked, leaves, map_tensors, map_values, project, values, vector
+from equivox.fusion import Fused
+
+RESERVED = ("present", "joint", "shared")
+Keep = Set[str] | Sequence[str] | Tensor
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside, every submodule's own mode again outside."""
+    modes = [(part, part.training) for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+class Output:
+    """What the model says of a batch: `logits`, `features`, `extra`, and each modality alone."""
+
+    def __init__(self, model: Multimodal, features: Features) -> None:
+        self.model = model
+        self.features = features
+        self.logits: Tensor
+        self.extra: Any = None
+        self._grad = torch.is_grad_enabled()
+        self._said: dict[bool, dict[str, Tensor]] = {}
+
+    @property
+    def unimodal(self) -> dict[str, Tensor]:
+        """Each modality's own logits: of its own head where there is one, else its share."""
+        return self._unimodal(split=False)
+
+    @property
+    def split(self) -> dict[str, Tensor]:
+        """Each modality's share of the fused logits, whether or not there are own heads."""
+        return self._unimodal(split=self.model.heads is not None)
+
+    def _unimodal(self, split: bool) -> dict[str, Tensor]:
+        if split not in self._said:
+            # With the grad mode of the forward: a stage that reads them first under `no_grad`
+            # must not cut the graph for the others.
+            with torch.set_grad_enabled(self._grad):
+                self._said[split] = self.model.unimodal(self.features, split)
+        return self._said[split]
+
+
+class Multimodal(nn.Module):
+    """A network of one encoder a modality and one fusion.
+
+    Arguments:
+        encoders: a module for each modality's name. An encoder ends where another modality enters.
+        fusion: maps the dictionary of features to logits (batch, outputs); see `equivox.fusion`.
+        heads: a module (batch, width) → (batch, outputs) for each modality, or None.
+        example: a small batch of inputs (two samples or more). Gives the features' widths and the
+            number of outputs where the fusion does not declare them, and proves that no encoder
+            depends on another modality's input.
+        blank: what stands for a modality that is taken away: "zero", the batch "mean", or a learned
+            "token".
+
+    Raises ValueError for encoders that are not independent, and for names that are reserved.
+
+    >>> net = {"a": nn.Linear(3, 4), "b": nn.Linear(5, 4)}
+    >>> from equivox.fusion import Concat
+    >>> model = Multimodal(net, Concat({"a": 4, "b": 4}, 2))
+    >>> model({"a": torch.ones(6, 3), "b": torch.ones(6, 5)}).logits.shape
+    torch.Size([6, 2])
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        heads: Mapping[str, nn.Module] | None = None,
+        example: Mapping[str, Any] | None = None,
+        blank: str = "zero",
+    ) -> None:
+        super().__init__()
+        _check_names(encoders, heads)
+        if blank not in ("zero", "mean", "token"):
+            raise ValueError(f'`blank` should be "zero", "mean" or "token". Found `{blank!r}`.')
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.fusion = fusion
+        self.heads = None if heads is None else nn.ModuleDict(dict(heads))
+        self.modalities = tuple(encoders)
+        self.blank = blank
+        self.widths: dict[str, int] = dict(getattr(fusion, "widths", {}))
+        self.outputs: int | None = getattr(fusion, "outputs", None)
+        self._template: dict[str, Feature] = {}
+        if example is not None:
+            self._examine(example)
+        self._check_widths()
+        self.tokens = nn.ParameterDict()
+        if blank == "token":
+            self._require("widths", self.widths)
+            self.tokens.update({m: nn.Parameter(torch.zeros(self.widths[m])) for m in encoders})
+
+    @staticmethod
+    def from_model(
+        net: nn.Module,
+        encoders: Mapping[str, str],
+        example: Mapping[str, Any],
+        call: Callable[[nn.Module, Mapping[str, Any]], Any] | None = None,
+    ) -> Multimodal:
+        """Adopt an existing network without rewriting it.
+
+        Arguments:
+            net: any network; its `forward` returns the logits.
+            encoders: the dotted path of each modality's encoder inside `net`.
+            example: a small batch of inputs by modality.
+            call: how `net` is called with a dictionary of inputs; default `net(inputs)`. For
+                instance `lambda net, x: net(x["audio"], x["video"])`.
+
+        Everything outside the encoders is the fusion: it is replayed with the encoders standing
+        for their cached features. Raises ValueError for an encoder that runs twice, or never.
+        """
+        from equivox.adopted import adopt
+
+        return adopt(net, encoders, example, call)
+
+    # ── a sample's way ──────────────────────────────────────────────────────────────────────────
+
+    def forward(self, inputs: Mapping[str, Any]) -> Output:
+        self.check(inputs)
+        output = Output(self, self.encode(inputs))
+        output.logits, output.extra = self.fused(output.features)
+        return output
+
+    def encode(self, inputs: Mapping[str, Any], learn: Set[str] | None = None) -> Features:
+        """The features of the modalities in `inputs`.
+
+        Encoders outside `learn` serve only: eval mode, no graph. Rows that `inputs["present"]`
+        declares absent are blank, whatever the inputs hold there.
+        """
+        present = inputs.get("present", {})
+        features = {}
+        for name in self.modalities:
+            if name not in inputs:
+                continue
+            there = present.get(name)
+            x = inputs[name] if there is None else blanked(inputs[name], there)
+            z = self._encoded(name, x, learn is None or name in learn)
+            features[name] = z if there is None else blanked(z, there, self._filler(name, z))
+        return features
+
+    def _encoded(self, name: str, x: Any, learns: bool) -> Feature:
+        if learns:
+            return self.encoders[name](x)
+        with torch.no_grad(), evaluating(self.encoders[name]):
+            return self.encoders[name](x)
+
+    def fused(self, features: Features) -> Fused:
+        """The fusion's answer in its present mode: the one pass that counts as the forward."""
+        answer = self.fusion(self._complete(features))
+        return answer if isinstance(answer, Fused) else Fused(answer)
+
+    def fuse(
+        self, features: Features, keep: Keep | None = None, by: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """The logits, with the modalities outside `keep` blanked.
+
+        `keep` is a set of names or a (batch, modalities) mask, `by` says what blanks are (default:
+        the model's). With a `keep` it is a side look, in eval mode: BatchNorm and the random state
+        stay untouched.
+        """
+        if keep is None:
+            return self.fused(features).logits
+        with evaluating(self.fusion):
+            return self.fused(self.blanked(features, keep, by)).logits
+
+    def fuse_subsets(
+        self,
+        features: Features,
+        subsets: Sequence[Set[str]],
+        by: Mapping[str, Tensor] | None = None,
+    ) -> dict[frozenset[str], Tensor]:
+        """The logits of every subset, in eval mode; encoders are not run again.
+
+        Copies of the batch are stacked into one call where the fusion allows it.
+        """
+        blanks = [self.blanked(features, subset, by) for subset in subsets]
+        keys = [frozenset(subset) for subset in subsets]
+        with evaluating(self.fusion):
+            if not getattr(self.fusion, "stackable", False) or len(blanks) < 2:
+                return {k: self.fused(b).logits for k, b in zip(keys, blanks, strict=True)}
+            logits = self.fused(_stacked(blanks)).logits
+        return dict(zip(keys, logits.chunk(len(keys)), strict=True))
+
+    def unimodal(self, features: Features, split: bool = False) -> dict[str, Tensor]:
+        """What each modality alone says: own heads, the fusion's split, or the others blanked."""
+        if self.heads is not None and not split:
+            pool = getattr(self.fusion, "pool", True)
+            return {m: project(self.heads[m], z, pool) for m, z in features.items()}
+        if hasattr(self.fusion, "unimodal"):
+            return self.fusion.unimodal(features)
+        alone = self.fuse_subsets(features, [{name} for name in features])
+        return {name: alone[frozenset({name})] for name in features}
+
+    def blanked(
+        self, features: Features, keep: Keep, by: Mapping[str, Tensor] | None = None
+    ) -> Features:
+        """The features with everything outside `keep` replaced by blanks."""
+        result = {}
+        for name, feature in features.items():
+            if isinstance(keep, Tensor):
+                kept: bool | Tensor = keep[:, self.modalities.index(name)]
+            else:
+                kept = name in keep
+            filler = by[name] if by is not None else self._filler(name, feature)
+            result[name] = blanked(feature, kept, filler)
+        return result
+
+    def _filler(self, name: str, feature: Feature) -> Tensor | None:
+        if self.blank == "zero":
+            return None
+        if self.blank == "mean":
+            return leaves(map_values(lambda x: x.detach().mean(0, keepdim=True), feature))[0]
+        token = self.tokens[name]
+        dense = values(feature).ndim - 2 if not getattr(self.fusion, "pool", True) else 0
+        return token.view(-1, *[1] * dense)
+
+    def _complete(self, features: Features) -> Features:
+        missing = [name for name in self.modalities if name not in features]
+        if not missing or getattr(self.fusion, "partial", False):
+            return features
+        some = leaves(next(iter(features.values())))[0]
+        filled = features | {m: self._absent(m, some) for m in missing}
+        return {name: filled[name] for name in self.modalities}
+
+    def _absent(self, name: str, like: Tensor) -> Feature:
+        """The blank feature of a modality whose encoder did not run."""
+        rows = like.shape[0]
+        if name in self._template:
+            feature = map_tensors(
+                lambda x: x.to(like.device).expand(rows, *x.shape[1:]), self._template[name]
+            )
+        else:
+            self._require("widths", self.widths)
+            feature = torch.zeros(rows, self.widths[name], device=like.device, dtype=like.dtype)
+        by = self._filler(name, feature)
+        return feature if by is None else blanked(feature, False, by)
+
+    # ── whose parameters are whose: by declaration, never by name ───────────────────────────────
+
+    def encoder_parameters(self, modality: str) -> list[nn.Parameter]:
+        """The parameters that this modality's encoder alone owns."""
+        others = {id(p) for m in self.modalities if m != modality for p in self._encoder(m)}
+        return [p for p in self._encoder(modality) if id(p) not in others]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters of several encoders. No method modulates them."""
+        owned = {id(p) for m in self.modalities for p in self.encoder_parameters(m)}
+        every = {id(p): p for m in self.modalities for p in self._encoder(m)}
+        return [p for key, p in every.items() if key not in owned]
+
+    def branch_parameters(self, modality: str) -> list[nn.Parameter]:
+        """The parameters of the fusion that serve one modality alone, as the fusion declares."""
+        return self.fusion.branch(modality) if hasattr(self.fusion, "branch") else []
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [] if self.heads is None else list(self.heads.parameters())
+
+    def fusion_parameters(self) -> list[nn.Parameter]:
+        inside = {id(p) for p in self.encoders.parameters()}
+        return [p for p in self.fusion.parameters() if id(p) not in inside]
+
+    def _encoder(self, modality: str) -> list[nn.Parameter]:
+        return list(self.encoders[modality].parameters())
+
+    def add_heads(self) -> None:
+        """Give every modality a linear head of its own, unless there are heads already."""
+        if self.heads is not None:
+            return
+        self._require("widths", self.widths)
+        self._require("outputs", self.outputs)
+        self.heads = nn.ModuleDict(
+            {m: nn.Linear(self.widths[m], self.outputs) for m in self.modalities}  # type: ignore[arg-type]
+        )
+
+    # ── checks ──────────────────────────────────────────────────────────────────────────────────
+
+    def check(self, inputs: Mapping[str, Any], expected: Sequence[str] | None = None) -> None:
+        """Refuse a batch with missing or unknown modalities, or of unequal lengths."""
+        present = inputs.get("present", {})
+        for name in (*inputs, *present):
+            if name not in self.encoders and name != "present":
+                raise ValueError(
+                    f"Inputs should be of the modalities {list(self.modalities)}. Found `{name}`. "
+                    + nearest(name, self.modalities)
+                )
+        for name in self.modalities if expected is None else expected:
+            if name not in inputs and present.get(name) is not False:
+                raise ValueError(
+                    f"Every modality should be in the batch. Found no `{name}` beside "
+                    f"{[n for n in inputs if n != 'present']}. If the batch lacks it on purpose, say "
+                    f'so: `inputs["present"] = {{"{name}": False}}`.'
+                )
+        lengths = {name: leaves(inputs[name])[0].shape[0] for name in inputs if name != "present"}
+        if not lengths:
+            raise ValueError("A batch should hold at least one modality. Found none.")
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"All modalities of a batch should have the same number of samples. Found {lengths}."
+            )
+
+    def _examine(self, example: Mapping[str, Any]) -> None:
+        """Learn widths and outputs from a small batch, and that the encoders are independent."""
+        self.check(example)
+        with torch.no_grad(), evaluating(self):
+            features = self.encode(example)
+            logits = self.fused(features).logits
+            self._check_independence(example, features)
+        self._template = {
+            m: map_tensors(lambda x: torch.zeros_like(x[:1]), z) for m, z in features.items()
+        }
+        self.outputs = self.outputs or (logits.shape[1] if logits.ndim > 1 else 1)
+        dense = not getattr(self.fusion, "pool", True)
+        found = {m: leaves(z)[0].shape[1] if dense else vector(z).shape[-1] for m, z in features.items()}
+        self.widths = self.widths or found
+        if self.widths != found:
+            raise ValueError(
+                f"The fusion's widths should be those of the features. Found {self.widths} in the "
+                f"fusion and {found} in the features of the example."
+            )
+
+    def _check_independence(self, example: Mapping[str, Any], features: Features) -> None:
+        if leaves(next(iter(features.values())))[0].shape[0] < 2:
+            raise ValueError("An `example` should have two samples or more. Found one.")
+        for name in self.modalities:
+            if name not in example:
+                continue
+            shuffled = map_tensors(lambda x: x.roll(1, 0), example[name])
+            after = self.encode({**example, name: shuffled})
+            for other in (m for m in features if m != name):
+                pairs = zip(leaves(features[other]), leaves(after[other]), strict=True)
+                if not all(torch.equal(a, b) for a, b in pairs):
+                    raise ValueError(
+                        "An encoder should depend on its own modality alone. Found that shuffling "
+                        f"`{name}` changes the feature of `{other}`. End the encoders before they "
+                        "meet; what comes after is fusion."
+                    )
+
+    def _check_widths(self) -> None:
+        if self.widths and set(self.widths) != set(self.modalities):
+            raise ValueError(
+                "Encoders and fusion should have the same modalities. Found "
+                f"{sorted(self.modalities)} and {sorted(self.widths)}."
+            )
+
+    def _require(self, what: str, found: Any) -> None:
+        if not found:
+            raise ValueError(
+                f"The features' `{what}` should be known here. Found a fusion that does not declare "
+                "them. Pass `Multimodal(..., example=inputs)` with a small batch."
+            )
+
+
+def _check_names(encoders: Mapping[str, nn.Module], heads: Mapping[str, nn.Module] | None) -> None:
+    if not encoders:
+        raise ValueError("A model needs at least one encoder. Found none.")
+    for name in encoders:
+        if name in RESERVED or "." in name or not name or hasattr(nn.ModuleDict, name):
+            raise ValueError(
+                f"A modality's name should be a plain word other than {RESERVED} and the "
+                f"attributes of `nn.ModuleDict`. Found `{name}`."
+            )
+    if heads is not None and set(heads) != set(encoders):
+        raise ValueError(
+            f"There should be one head a modality. Found {sorted(heads)} for {sorted(encoders)}."
+        )
+
+
+def _stacked(blanks: Sequence[Features]) -> Features:
+    def stack(parts: Sequence[Any]) -> Any:
+        if isinstance(parts[0], Tensor):
+            return torch.cat(list(parts))
+        if isinstance(parts[0], Mapping):
+            return {key: stack([part[key] for part in parts]) for key in parts[0]}
+        return tuple(stack([part[i] for part in parts]) for i in range(len(parts[0])))
+
+    return {name: stack([blank[name] for blank in blanks]) for name in blanks[0]}

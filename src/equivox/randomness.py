@@ -1,0 +1,106 @@
+"""The random state of a run: what it is, how it is kept, and how it is written down."""
+
+from __future__ import annotations
+
+import base64
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+State = dict[str, Any]
+
+
+def generators(loader: Any) -> list[torch.Generator]:
+    """The generators that a loader, its samplers and its data set draw from, each once."""
+    batches = getattr(loader, "batch_sampler", None)
+    owners = [loader, getattr(loader, "sampler", None), batches]
+    owners += [getattr(batches, "sampler", None), getattr(loader, "dataset", None)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+def random_state(loader: Any = None, devices: bool = True) -> State:
+    """The state of torch's, Python's and NumPy's generators, and of the loader's own."""
+    state: State = {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "loader": [g.get_state() for g in generators(loader)],
+    }
+    if "numpy" in sys.modules:
+        state["numpy"] = sys.modules["numpy"].random.get_state()
+    if devices and torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: State, loader: Any = None) -> None:
+    """Put everything that `random_state` noted back."""
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    for generator, kept in zip(generators(loader), state["loader"], strict=False):
+        generator.set_state(kept)
+    if "numpy" in state:
+        import numpy
+
+        numpy.random.set_state(state["numpy"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def preserved_random_state(loader: Any = None) -> Iterator[None]:
+    """Whatever is drawn inside, the random state outside is untouched."""
+    state = random_state(loader)
+    try:
+        yield
+    finally:
+        set_random_state(state, loader)
+
+
+def to_json(state: State | None) -> Any:
+    """A random state in plain JSON values."""
+    if state is None:
+        return None
+    plain = {
+        "torch": _text(state["torch"]),
+        "python": [state["python"][0], list(state["python"][1]), state["python"][2]],
+        "loader": [_text(kept) for kept in state["loader"]],
+    }
+    if "numpy" in state:
+        name, keys, *rest = state["numpy"]
+        plain["numpy"] = [name, [int(key) for key in keys], *rest]
+    if "cuda" in state:
+        plain["cuda"] = [_text(kept) for kept in state["cuda"]]
+    return plain
+
+
+def from_json(plain: Any) -> State | None:
+    """The random state that `to_json` wrote."""
+    if plain is None:
+        return None
+    version, words, gauss = plain["python"]
+    state: State = {
+        "torch": _tensor(plain["torch"]),
+        "python": (version, tuple(words), gauss),
+        "loader": [_tensor(kept) for kept in plain["loader"]],
+    }
+    if "numpy" in plain:
+        import numpy
+
+        name, keys, *rest = plain["numpy"]
+        state["numpy"] = (name, numpy.array(keys, dtype=numpy.uint32), *rest)
+    if "cuda" in plain:
+        state["cuda"] = [_tensor(kept) for kept in plain["cuda"]]
+    return state
+
+
+def _text(state: torch.Tensor) -> str:
+    return base64.b64encode(bytes(state.tolist())).decode()
+
+
+def _tensor(text: str) -> torch.Tensor:
+    return torch.tensor(list(base64.b64decode(text)), dtype=torch.uint8)

@@ -1,0 +1,150 @@
+"""What the stages see: a step (one training forward) and an update (one optimizer step)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from equivox.distributed import rank, summed, world
+from equivox.features import leaves
+
+if TYPE_CHECKING:
+    from equivox.method import Batch
+    from equivox.model import Multimodal, Output
+    from equivox.task import Task
+
+Rows = Tensor | Mapping[str, Tensor]
+Means = Any
+
+
+def global_means(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """The mean of each list of rows over all of them and all ranks: sums first, then the ratio."""
+    sums = [torch.stack([part.sum() for part in parts]).sum() for parts in rows.values()]
+    counts = [sum(part.numel() for part in parts) for parts in rows.values()]
+    if world() > 1:
+        totals = summed([torch.stack(sums), sums[0].new_tensor(counts)])
+        return dict(zip(rows, (totals[0] / totals[1]).unbind(), strict=True))
+    return {name: s / count for name, s, count in zip(rows, sums, counts, strict=True)}
+
+
+class Step:
+    """One training forward: a micro-batch on its way to the loss.
+
+    Attributes: `batch`, `model`, `task`, `output` (raw features; logits from `losses` on), `epoch`,
+    `weight` ((batch,) sample weights, or None), `notes` (what one stage leaves for a later one).
+    """
+
+    def __init__(
+        self, model: Multimodal, task: Task, batch: Batch, epoch: int, generator: torch.Generator
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.batch = batch
+        self.epoch = epoch
+        self.output: Output
+        self.weight: Tensor | None = None
+        self.notes: dict[str, Any] = {}
+        self.evidence: dict[str, dict[str, Tensor]] = {}
+        self._generator = generator
+
+    @property
+    def target(self) -> Any:
+        return self.batch.target
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of this batch."""
+        return tuple(self.output.features)
+
+    def loss(self, logits: Tensor, target: Any = None) -> Tensor:
+        """The task's loss, a scalar; with sample weights, their sum over the global weight."""
+        target = self.batch.target if target is None else target
+        if self.weight is None:
+            return self.task.loss(logits, target)
+        losses = self.task.loss(logits, target, reduction="none")
+        total = summed([self.weight.sum()])[0]
+        # Wrappers average gradients over ranks, hence the factor.
+        share = torch.where(total > 0, world() / total, torch.zeros_like(total))
+        return (losses * self.weight).sum() * share
+
+    def score(self, logits: Tensor, target: Any = None) -> Tensor:
+        """How well each sample is answered: (batch,) in [0, 1], detached, float32."""
+        return self.task.score(logits, self.batch.target if target is None else target)
+
+    def mean(self, rows: Rows) -> Means:
+        """The mean of (batch,) rows over this step and all ranks, by name for a mapping."""
+        named = rows if isinstance(rows, Mapping) else {"": rows}
+        means = global_means({name: [part.detach().float()] for name, part in named.items()})
+        return means if isinstance(rows, Mapping) else means[""]
+
+    def note(self, name: str, rows: Rows) -> None:
+        """Keep (batch,) rows as evidence for the update that this step belongs to."""
+        named = rows if isinstance(rows, Mapping) else {"": rows}
+        self.evidence[name] = {key: part.detach().float() for key, part in named.items()}
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform draws, equal on every rank."""
+        device = self._generator.device
+        return torch.rand(shape, generator=self._generator, device=device)
+
+    def uniform_rows(self, columns: int) -> Tensor:
+        """(batch, columns) uniform draws: this rank's rows of one draw for the global batch."""
+        rows = leaves(self.output.features)[0].shape[0]
+        return self.uniform(world() * rows, columns)[rank() * rows : (rank() + 1) * rows]
+
+
+class Update:
+    """One optimizer step, after the backward passes of all its steps.
+
+    Attributes: `model`, `epoch`, `number` (of the update, from 0), `generator` (equal on every
+    rank), and `per_loss`: for methods with `per_loss_gradients`, the gradients of each loss by loss
+    name and modality (`"shared"` for the parameters of several encoders), aligned with
+    `parameters(modality)`.
+    """
+
+    def __init__(
+        self,
+        model: Multimodal,
+        owned: Mapping[str, Sequence[nn.Parameter]],
+        epoch: int,
+        number: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.model = model
+        self.epoch = epoch
+        self.number = number
+        self.generator = generator
+        self.per_loss: dict[str, dict[str, list[Tensor]]] = {}
+        self._owned = owned
+        self._evidence: list[dict[str, dict[str, Tensor]]] = []
+        self._means: dict[str, Means] = {}
+
+    def add(self, evidence: dict[str, dict[str, Tensor]]) -> None:
+        """Take the evidence of one more step."""
+        self._evidence.append(evidence)
+
+    def rows(self, name: str) -> dict[str, list[Tensor]]:
+        """The noted rows of every step, by key."""
+        found: dict[str, list[Tensor]] = {}
+        for evidence in self._evidence:
+            for key, part in evidence.get(name, {}).items():
+                found.setdefault(key, []).append(part)
+        return found
+
+    def mean(self, name: str) -> Means:
+        """The mean of noted rows over all steps of the update and all ranks."""
+        if name not in self._means:
+            means = global_means(self.rows(name))
+            self._means[name] = means[""] if set(means) == {""} else means
+        return self._means[name]
+
+    def parameters(self, modality: str) -> list[nn.Parameter]:
+        """The parameters of one encoder that have a gradient."""
+        return [p for p in self._owned[modality] if p.grad is not None]
+
+    def gradient(self, modality: str) -> list[Tensor]:
+        """The gradients of one encoder, to be changed in place."""
+        return [p.grad for p in self._owned[modality] if p.grad is not None]
