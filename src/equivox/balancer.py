@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +18,7 @@ from equivox.method import Batch, Method
 from equivox.model import Multimodal, Output, evaluating
 from equivox.nonfinite import Watch, non_finite_report
 from equivox.perloss import LossGradients
-from equivox.progress import Progress
+from equivox.progress import Progress, check_state, read, written
 from equivox.step import Step, Update
 
 if TYPE_CHECKING:
@@ -91,7 +90,8 @@ class Balancer(nn.Module):
         self._watch = Watch()
         self._generators: dict[torch.device, torch.Generator] = {}
         self._keeps_evidence = self.method.overrides("gradients", "updated")
-        self._needs_attach = self._keeps_evidence or bool(clip or self.method.groups())
+        acts = bool(clip or self.method.groups()) or nonfinite == "skip"
+        self._needs_attach = self._keeps_evidence or acts
 
     def _setup(self, task: Task) -> Task:
         _check(self.method, task, self.validation)
@@ -142,15 +142,14 @@ class Balancer(nn.Module):
     def _take(self, inputs: Mapping[str, Any], target: Any, index: Tensor | None) -> Batch:
         """The batch that `epoch` yielded, with the tensors that the user passed."""
         if not self._queue:
-            if self.method.overrides("epoch") or (
-                self.method.overrides("prepare") and not self.progress.started
-            ):
+            measures = self.method.overrides("prepare", "conclude")
+            if self.method.overrides("epoch") or (measures and not self.progress.started):
                 raise RuntimeError(
                     f"`{type(self.method).__name__}` decides what an epoch is. Found a batch that did "
                     "not come from it. Write `for inputs, target in balancer.epoch(loader):`."
                 )
             self.model.check(inputs)
-            return Batch(inputs, target, index)
+            return self._numbered(Batch(inputs, target, index))
         planned = self._queue.popleft()
         self._check_same(inputs, planned.inputs)
         device = leaves(inputs)[0].device
@@ -158,7 +157,15 @@ class Balancer(nn.Module):
             lambda x: x.to(device, non_blocking=True), (planned.index, planned.keep, planned.extra)
         )
         own = facts[0] if index is None else index
-        return Batch(inputs, target, own, facts[1], planned.learn, facts[2])
+        return self._numbered(Batch(inputs, target, own, facts[1], planned.learn, facts[2]))
+
+    def _numbered(self, batch: Batch) -> Batch:
+        if self.method.needs_index and batch.index is None:
+            raise ValueError(
+                f"`{type(self.method).__name__}` remembers samples by their numbers. Found none in "
+                "the batch. Let the loader yield `(inputs, target, index)`, and pass them all on."
+            )
+        return batch
 
     def _check_same(self, inputs: Mapping[str, Any], planned: Mapping[str, Any]) -> None:
         self.model.check(inputs, [name for name in planned if name != "present"])
@@ -318,23 +325,39 @@ class Balancer(nn.Module):
 
         yield from Run(self, loader).epoch()
 
+    def plan(self, batch: Batch) -> None:
+        """Expect this batch in a coming training forward."""
+        self._queue.append(batch)
+
+    def clear_queue(self) -> None:
+        """Expect no batch of an epoch that was left."""
+        self._queue.clear()
+
+    def check_queue(self) -> None:
+        """Refuse to end an epoch of which batches were left out."""
+        if self._queue:
+            raise RuntimeError(
+                "Every batch of the epoch should pass through the balancer, once. Found "
+                f"{len(self._queue)} that did not. Leave a batch out in the loader instead."
+            )
+
     @torch.no_grad()
     def predict(self, inputs: Mapping[str, Any]) -> Tensor:
         """The method's own prediction: logits, in eval mode and without a graph."""
         with evaluating(self):
             return self.method.predict(self.model(inputs))
 
-    def collect(self, loader: Iterable[Any], what: Any) -> Any:
-        """Rows of `what(output, target)` over a loader; see `Run.collect`."""
-        from equivox.run import Run
+    def collect(self, loader: Iterable[Any], what: Callable[[Output, Batch], Any]) -> Any:
+        """Rows of `what(output, batch)` over a loader, in eval mode; see `Run.collect`."""
+        from equivox.run import collected
 
-        return Run(self, loader).collect(loader, what)
+        return collected(self, loader, what)
 
-    def fork(self, method: Method | None = None, fresh: bool = True) -> Fork:
+    def fork(self, method: Method | None = None) -> Fork:
         """An independent copy for trials and teachers; see `Fork`."""
-        from equivox.run import fork
+        from equivox.run import Fork
 
-        return fork(self, method, fresh)
+        return Fork(self, method)
 
     def compile(self, **options: Any) -> None:
         """Compile the encoders, the fusion and the heads, in place.
@@ -357,23 +380,17 @@ class Balancer(nn.Module):
                 "used. Save after `optimizer.step()`."
             )
         kinds = {"method": type(self.method).__name__, "modalities": list(self.model.modalities)}
-        written = json.dumps(kinds | self.progress.to_json(self._generators))
-        return torch.tensor(list(written.encode()), dtype=torch.uint8)
+        return written(kinds | self.progress.to_json(self._generators))
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.progress = Progress.from_json(json.loads(bytes(state.tolist())))
+        self.progress = Progress.from_json(read(state))
         self._generators.clear()
-        self._queue.clear()
+        self.clear_queue()
         self._drop()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        from equivox.progress import check_state
-
         check_state(state_dict.get(prefix + "_extra_state"), self)
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode)
 
 
 def _check(method: Method, task: Task, validation: Any) -> None:

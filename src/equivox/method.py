@@ -104,7 +104,16 @@ class Method(nn.Module):
     rule, extra parameters, extra epochs."""
     fidelity: ClassVar[str] = "official"
     """official (the released code was described), paper, or reconstruction."""
-    search_space: ClassVar[dict[str, Any]] = {}
+    search_space: ClassVar[Mapping[str, Any]] = {}
+    """Values worth trying, by hyper-parameter: those of the paper first."""
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    """Arguments under which it is joint training bit for bit; None where it never is."""
+    brief: ClassVar[Mapping[str, Any]] = {}
+    """Arguments under which two short epochs show all of it; the conformance suite uses them."""
+    idle: ClassVar[frozenset[str]] = frozenset()
+    """Parts that never learn under it: "fusion", "encoders" or "heads"."""
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    """Checks of the conformance suite that do not apply, with the reason."""
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         """Make what the method needs, once, when it is bound; may replace the fusion or the task."""

@@ -61,32 +61,28 @@ def preserved_random_state(loader: Any = None) -> Iterator[None]:
         set_random_state(state, loader)
 
 
-def to_json(state: State | None) -> Any:
+def to_json(state: State) -> Any:
     """A random state in plain JSON values."""
-    if state is None:
-        return None
     plain = {
-        "torch": _text(state["torch"]),
+        "torch": text_of(state["torch"]),
         "python": [state["python"][0], list(state["python"][1]), state["python"][2]],
-        "loader": [_text(kept) for kept in state["loader"]],
+        "loader": [text_of(kept) for kept in state["loader"]],
     }
     if "numpy" in state:
         name, keys, *rest = state["numpy"]
         plain["numpy"] = [name, [int(key) for key in keys], *rest]
     if "cuda" in state:
-        plain["cuda"] = [_text(kept) for kept in state["cuda"]]
+        plain["cuda"] = [text_of(kept) for kept in state["cuda"]]
     return plain
 
 
-def from_json(plain: Any) -> State | None:
+def from_json(plain: Any) -> State:
     """The random state that `to_json` wrote."""
-    if plain is None:
-        return None
     version, words, gauss = plain["python"]
     state: State = {
-        "torch": _tensor(plain["torch"]),
+        "torch": state_of(plain["torch"]),
         "python": (version, tuple(words), gauss),
-        "loader": [_tensor(kept) for kept in plain["loader"]],
+        "loader": [state_of(kept) for kept in plain["loader"]],
     }
     if "numpy" in plain:
         import numpy
@@ -94,13 +90,15 @@ def from_json(plain: Any) -> State | None:
         name, keys, *rest = plain["numpy"]
         state["numpy"] = (name, numpy.array(keys, dtype=numpy.uint32), *rest)
     if "cuda" in plain:
-        state["cuda"] = [_tensor(kept) for kept in plain["cuda"]]
+        state["cuda"] = [state_of(kept) for kept in plain["cuda"]]
     return state
 
 
-def _text(state: torch.Tensor) -> str:
+def text_of(state: torch.Tensor) -> str:
+    """A generator's state as text."""
     return base64.b64encode(bytes(state.tolist())).decode()
 
 
-def _tensor(text: str) -> torch.Tensor:
+def state_of(text: str) -> torch.Tensor:
+    """The generator's state that `text_of` wrote."""
     return torch.tensor(list(base64.b64decode(text)), dtype=torch.uint8)

@@ -1,0 +1,1 @@
+"""Methods that change features, fusion or prediction."""

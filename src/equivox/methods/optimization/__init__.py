@@ -1,0 +1,1 @@
+"""Methods that change gradients, learning rates or who learns when."""

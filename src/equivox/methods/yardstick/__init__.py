@@ -1,0 +1,1 @@
+"""Simple baselines that a method should beat before it is said to help."""
