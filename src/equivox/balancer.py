@@ -98,7 +98,7 @@ class Balancer(nn.Module):
         before = {id(p) for p in self.model.parameters()}
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(self.seed)
+            torch.manual_seed(self.seed)
             if self.method.heads == "own":
                 self.model.add_heads()
             task = self.method.setup(self.model, task)
@@ -108,10 +108,12 @@ class Balancer(nn.Module):
 
     # ── a sample's way ──────────────────────────────────────────────────────────────────────────
 
-    def forward(self, inputs: Mapping[str, Any], target: Any, index: Tensor | None = None) -> Tensor:
+    def forward(
+        self, inputs: Mapping[str, Any], target: Any, index: Tensor | None = None
+    ) -> Tensor:
         """The loss to call `backward` on; in eval mode, the task's loss of the prediction.
 
-        Arguments: `inputs` by modality, (batch, …) each; `target`; `index`, (batch,) sample numbers.
+        Arguments: `inputs` by modality, (batch, …) each; `target`; `index`, sample numbers.
         """
         if not self.training:
             return self.task.loss(self.method.predict(self.model(inputs)), target)
@@ -131,11 +133,10 @@ class Balancer(nn.Module):
     def _begin(self) -> None:
         if self._needs_attach and self.optimizer is None:
             raise RuntimeError(
-                f"`{type(self.method).__name__}` acts on the optimizer's steps. Found no optimizer. "
-                "Call `optimizer = balancer.attach(optimizer)` before training."
+                f"`{type(self.method).__name__}` acts on the optimizer's steps. Found no "
+                "optimizer. Call `optimizer = balancer.attach(optimizer)` before training."
             )
-        if self._went_back and all(p.grad is None for p in self.model.parameters()):
-            self._drop()  # the last update was skipped: its gradients are gone
+        self._drop_skipped()
         if self.nonfinite == "raise" and self._update is None:
             self._watch.read()
 
@@ -145,8 +146,8 @@ class Balancer(nn.Module):
             measures = self.method.overrides("prepare", "conclude")
             if self.method.overrides("epoch") or (measures and not self.progress.started):
                 raise RuntimeError(
-                    f"`{type(self.method).__name__}` decides what an epoch is. Found a batch that did "
-                    "not come from it. Write `for inputs, target in balancer.epoch(loader):`."
+                    f"`{type(self.method).__name__}` decides what an epoch is. Found a batch that "
+                    "did not come from it. Write `for inputs, target in balancer.epoch(loader):`."
                 )
             self.model.check(inputs)
             return self._numbered(Batch(inputs, target, index))
@@ -269,11 +270,10 @@ class Balancer(nn.Module):
                 for parameter in group["params"]:
                     parameter.grad = None
             self._drop()
-        if self._update is None and not self.clip:
-            return
         # Reading `found_inf` waits for the device, as GradScaler's own unfused step does.
         if found_inf is not None and bool(found_inf):
-            return self._drop()
+            self._drop()
+            return
         with torch.no_grad():
             if self._update is not None:
                 if self._loss_gradients is not None:
@@ -295,11 +295,14 @@ class Balancer(nn.Module):
         if self._loss_gradients is not None:
             self._loss_gradients.drop()
 
+    def _drop_skipped(self) -> None:
+        """Forget an update that a GradScaler skipped: its gradients are gone."""
+        if self._went_back and all(p.grad is None for p in self.parameters()):
+            self._drop()
+
     def _new_update(self, step: Step) -> Update:
         generator = self.generator(step.batch)
-        return Update(
-            self.model, self.owned(), step.epoch, self.progress.updates, generator
-        )
+        return Update(self.model, self.owned(), step.epoch, self.progress.updates, generator)
 
     def _gradients_of(self) -> LossGradients:
         if self._loss_gradients is None:
@@ -374,10 +377,11 @@ class Balancer(nn.Module):
         """Counters and random states, as bytes of JSON in a tensor. Reads a pending error first."""
         if self.nonfinite == "raise":
             self._watch.read(wait=True)
+        self._drop_skipped()
         if self._update is not None and self._went_back:
             raise RuntimeError(
-                "A state should be saved after an update. Found gradients that no optimizer step has "
-                "used. Save after `optimizer.step()`."
+                "A state should be saved after an update. Found gradients that no optimizer "
+                "step has used. Save after `optimizer.step()`."
             )
         kinds = {"method": type(self.method).__name__, "modalities": list(self.model.modalities)}
         return written(kinds | self.progress.to_json(self._generators))
@@ -412,7 +416,9 @@ def _unscale(optimizer: torch.optim.Optimizer) -> Tensor | None:
     scale = getattr(optimizer, "grad_scale", None)
     found: Tensor | None = getattr(optimizer, "found_inf", None)
     if scale is not None:
-        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [
+            p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None
+        ]
         torch._foreach_mul_(gradients, 1.0 / scale)
         optimizer.grad_scale = None  # type: ignore[attr-defined]
     return found

@@ -16,7 +16,7 @@ def world() -> int:
 
 
 def rank() -> int:
-    """This process's number, 0 … world − 1."""
+    """This process's number, 0 … world - 1."""
     return dist.get_rank() if world() > 1 else 0
 
 

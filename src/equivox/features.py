@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Feature = Any
-"""A tensor, or a tuple or mapping of tensors: floating ones carry values, others (padding masks) facts."""
+"""A tensor, or a tuple or mapping of tensors: floating ones carry values, others (masks) facts."""
 
 Features = dict[str, Feature]
 """One feature a modality, by the modality's name."""
 
 
 def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
-    """Apply `function` to every tensor of a nested tuple, list or mapping; leave the rest as it is."""
+    """Apply `function` to every tensor of a nested tuple, list or mapping, of whatever type."""
     if isinstance(tree, Tensor):
         return function(tree)
     if isinstance(tree, Mapping):
-        return {key: map_tensors(function, part) for key, part in tree.items()}
+        parts = {key: map_tensors(function, part) for key, part in tree.items()}
+        if type(tree) is dict or not isinstance(tree, MutableMapping):
+            return parts
+        result = copy.copy(tree)  # an output class that is also read by attribute
+        for key, part in parts.items():
+            result[key] = part
+        return result
     if isinstance(tree, (tuple, list)):
-        return type(tree)(map_tensors(function, part) for part in tree)
+        items = [map_tensors(function, part) for part in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     return tree
 
 
@@ -52,7 +60,9 @@ def values(feature: Feature) -> Tensor:
         return feature
     found = [leaf for leaf in leaves(feature) if leaf.is_floating_point()]
     if not found:
-        raise TypeError(f"A feature should hold a floating tensor. Found `{type(feature).__name__}`.")
+        raise TypeError(
+            f"A feature should hold a floating tensor. Found `{type(feature).__name__}`."
+        )
     return found[0]
 
 
@@ -85,11 +95,11 @@ def vector(feature: Feature) -> Float[Tensor, "batch features"]:
     mask = padding(feature)
     if mask is None:
         return x.mean(1)
-    kept = (~mask).unsqueeze(-1).to(x.dtype)
-    return (x * kept).sum(1) / kept.sum(1).clamp(min=1)
+    nothing = mask.unsqueeze(-1)
+    return x.masked_fill(nothing, 0).sum(1) / (~nothing).sum(1).clamp(min=1).to(x.dtype)
 
 
-def project(linear: nn.Module, feature: Feature, pool: bool = True) -> Tensor:
+def project(linear: Callable[[Tensor], Tensor], feature: Feature, pool: bool = True) -> Tensor:
     """A linear map of the pooled feature, or, with `pool=False`, of every position of a dense one.
 
     (batch, channels, *space) becomes (batch, outputs, *space) without pooling.
@@ -102,15 +112,17 @@ def project(linear: nn.Module, feature: Feature, pool: bool = True) -> Tensor:
 def blanked(feature: Feature, kept: bool | Tensor, by: Tensor | None = None) -> Feature:
     """A feature with the rows outside `kept` replaced by zeros or by the value `by`.
 
-    `kept` is a bool for the whole batch or a (batch,) mask; `by` broadcasts over the batch.
+    `kept` is a bool for the whole batch or a (batch,) mask. `by` stands for `values(feature)` and
+    broadcasts over the batch; other floating tensors become zeros.
     """
     if kept is True:
         return feature
+    main = None if by is None else values(feature)
 
     def blank(x: Tensor) -> Tensor:
-        filler = torch.zeros_like(x) if by is None else by.to(x.dtype).expand_as(x)
+        filler = torch.zeros_like(x) if by is None or x is not main else by.to(x).expand_as(x)
         if not isinstance(kept, Tensor):
             return filler
-        return torch.where(kept.view(-1, *[1] * (x.ndim - 1)), x, filler)
+        return torch.where(kept.bool().view(-1, *[1] * (x.ndim - 1)), x, filler)
 
     return map_values(blank, feature)

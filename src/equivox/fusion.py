@@ -10,6 +10,7 @@ What it may declare besides: `widths` and `outputs` (the heads need them), `unim
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +55,8 @@ class Concat(Fusion):
     """One linear layer on the concatenated features: the standard late fusion.
 
     The logits are exactly the sum of the modalities' shares W_m z_m + b / M, which `unimodal`
-    returns. With `pool=False` it acts on every position of dense features (batch, channels, *space).
+    returns. With `pool=False` it acts on every position of dense features (batch, channels,
+    *space).
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Concat(Fusion):
     def unimodal(self, features: Features) -> dict[str, Tensor]:
         bias = None if self.linear.bias is None else self.linear.bias / len(self.widths)
         return {
-            name: project(lambda x, w=weight: F.linear(x, w, bias), features[name], self.pool)  # type: ignore[arg-type,misc]
+            name: project(partial(F.linear, weight=weight, bias=bias), features[name], self.pool)
             for name, weight in self.weights().items()
             if name in features
         }
@@ -226,10 +228,45 @@ class FiLM(_Crossed):
         return own
 
 
+class MMTM(Fusion):
+    """Squeeze and excitation across modalities, then one linear layer on the gated features.
+
+    x'_m = sigmoid(W_m e + b_m) * x_m with e = ReLU(W_s [x_1; …; x_M] + b_s), on pooled features:
+    the transfer module of Joze et al. (CVPR 2020) as a late fusion.
+
+    Arguments: `ratio` is the bottleneck; e is int(2 * sum of widths / ratio) wide (4 in "Greedy
+    Nature of Learning", ICML 2022).
+    """
+
+    def __init__(self, widths: Mapping[str, int], outputs: int, ratio: float = 4) -> None:
+        super().__init__(widths, outputs)
+        if ratio <= 0:
+            raise ValueError(f"`ratio` should be positive. Found `ratio = {ratio}`.")
+        total = sum(widths.values())
+        hidden = max(1, int(2 * total / ratio))
+        self.squeeze = nn.Linear(total, hidden)
+        self.excitations = nn.ModuleDict({m: nn.Linear(hidden, w) for m, w in widths.items()})
+        self.linear = nn.Linear(total, outputs)
+
+    def forward(self, features: Features) -> Tensor:
+        pooled = {m: vector(features[m]) for m in self.widths}
+        gates = self.gates(pooled)
+        return self.linear(torch.cat([gates[m] * x for m, x in pooled.items()], -1))
+
+    def gates(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What every modality's pooled feature is multiplied by, (batch, width) each."""
+        e = self.squeeze(torch.cat([pooled[m] for m in self.widths], -1)).relu()
+        return {m: excitation(e).sigmoid() for m, excitation in self.excitations.items()}
+
+    def branch(self, modality: str) -> list[nn.Parameter]:
+        return list(self.excitations[modality].parameters())
+
+
 class Attention(Fusion):
     """Transformer layers over the tokens of all modalities and a class token, which is read out.
 
-    A feature is (batch, time, width) with an optional padding mask, or one token (batch, width).
+    A feature is (batch, time, width) with an optional padding mask, a map (batch, width, *space)
+    with one token a position, or one token (batch, width).
     A modality that a batch lacks simply contributes no tokens.
     """
 
@@ -264,15 +301,17 @@ class Attention(Fusion):
         x = torch.cat([self.token.expand(batch, 1, -1), *tokens], 1)
         mask = None
         if any(m is not None for m in masks):
-            kept = [_no_padding(t) if m is None else m for t, m in zip(tokens, masks, strict=True)]
-            mask = torch.cat([_no_padding(x[:, :1]), *kept], 1)
+            known = [_no_padding(t) if m is None else m for t, m in zip(tokens, masks, strict=True)]
+            mask = torch.cat([_no_padding(x[:, :1]), *known], 1)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=mask)
         return self.linear(x[:, 0])
 
     def _tokens(self, name: str, feature: Any) -> Tensor:
         x = values(feature)
-        x = x.unsqueeze(1) if x.ndim == 2 else x
+        if x.ndim > 3:
+            x = x.flatten(2).transpose(1, 2)
+        x = vector(x).unsqueeze(1) if x.ndim < 3 else x
         return self.projections[name](x) + self.kinds[name]
 
     def branch(self, modality: str) -> list[nn.Parameter]:

@@ -20,9 +20,9 @@ def give_parameters(balancer: Balancer, optimizer: torch.optim.Optimizer) -> Non
     for name, parameter in balancer.model.named_parameters():
         if parameter.requires_grad and id(parameter) not in held | made_ids:
             raise ValueError(
-                f"All trainable parameters of the model should be in the optimizer. Found "
-                f"`{name}` outside it. Build it with `balancer.parameters()`, or freeze what should "
-                "not learn with `requires_grad_(False)`."
+                "All trainable parameters of the model should be in the optimizer. Found "
+                f"`{name}` outside it. Build it with `balancer.parameters()`, or freeze what "
+                "should not learn with `requires_grad_(False)`."
             )
     if made:
         options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
@@ -55,7 +55,7 @@ def _split(
     moved = [p for p in group["params"] if id(p) in ids]
     if not moved:
         return
-    rates = {k: group[k] * lr_scale for k in ("lr", "initial_lr") if k in group}
+    rates: dict[str, Any] = {k: group[k] * lr_scale for k in ("lr", "initial_lr") if k in group}
     group["params"] = [p for p in group["params"] if id(p) not in ids]
     if not group["params"]:
         optimizer.param_groups.remove(group)

@@ -44,8 +44,7 @@ class Batch:
             )
         if not isinstance(item[0], Mapping):
             raise TypeError(
-                "`inputs` should be a dictionary by modality. Found "
-                f"`{type(item[0]).__name__}`."
+                f"`inputs` should be a dictionary by modality. Found `{type(item[0]).__name__}`."
             )
         return Batch(*item)
 
@@ -116,7 +115,7 @@ class Method(nn.Module):
     """Checks of the conformance suite that do not apply, with the reason."""
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        """Make what the method needs, once, when it is bound; may replace the fusion or the task."""
+        """Make what the method needs, once, when bound; may replace the fusion or the task."""
         return task
 
     def prepare(self, run: Run) -> None:
@@ -159,8 +158,9 @@ class Method(nn.Module):
         return Chain(*_links(self), *_links(other))
 
     def __repr__(self) -> str:
-        names = inspect.signature(type(self).__init__).parameters
-        values = {name: getattr(self, name) for name in names if name != "self"}
+        signature = inspect.signature(type(self).__init__).parameters.values()
+        names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+        values = {name: getattr(self, name) for name in names}
         arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
         return f"{type(self).__name__}({arguments})"
 
@@ -172,9 +172,7 @@ class Method(nn.Module):
                 part.eval()  # a frozen teacher or snapshot
         return self
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *rest: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Buffers may have grown since `setup`: they take the saved shape."""
         for name, buffer in self._buffers.items():
             saved = state_dict.get(prefix + name)

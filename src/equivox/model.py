@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from equivox.errors import nearest
-from equivox.features import Feature, Features, blanked, leaves, map_tensors, map_values, project, values, vector
+from equivox.features import (
+    Feature,
+    Features,
+    blanked,
+    leaves,
+    map_tensors,
+    map_values,
+    project,
+    values,
+    vector,
+)
 from equivox.fusion import Fused
 
 RESERVED = ("present", "joint", "shared")
@@ -69,8 +79,8 @@ class Multimodal(nn.Module):
         example: a small batch of inputs (two samples or more). Gives the features' widths and the
             number of outputs where the fusion does not declare them, and proves that no encoder
             depends on another modality's input.
-        blank: what stands for a modality that is taken away: "zero", the batch "mean", or a learned
-            "token".
+        blank: what stands for a modality that is taken away: "zero", the batch "mean" (zero where
+            the whole batch lacks it), or a learned "token".
 
     Raises ValueError for encoders that are not independent, and for names that are reserved.
 
@@ -90,7 +100,7 @@ class Multimodal(nn.Module):
         blank: str = "zero",
     ) -> None:
         super().__init__()
-        _check_names(encoders, heads)
+        check_names(encoders, heads)
         if blank not in ("zero", "mean", "token"):
             raise ValueError(f'`blank` should be "zero", "mean" or "token". Found `{blank!r}`.')
         self.encoders = nn.ModuleDict(dict(encoders))
@@ -149,12 +159,13 @@ class Multimodal(nn.Module):
         present = inputs.get("present", {})
         features = {}
         for name in self.modalities:
-            if name not in inputs:
+            there = present.get(name, True)
+            if name not in inputs or there is False:
                 continue
-            there = present.get(name)
-            x = inputs[name] if there is None else blanked(inputs[name], there)
+            x = blanked(inputs[name], there)
             z = self._encoded(name, x, learn is None or name in learn)
-            features[name] = z if there is None else blanked(z, there, self._filler(name, z))
+            filler = None if there is True else self._filler(name, z, there)
+            features[name] = blanked(z, there, filler)
         return features
 
     def _encoded(self, name: str, x: Any, learns: bool) -> Feature:
@@ -205,8 +216,9 @@ class Multimodal(nn.Module):
         if self.heads is not None and not split:
             pool = getattr(self.fusion, "pool", True)
             return {m: project(self.heads[m], z, pool) for m, z in features.items()}
-        if hasattr(self.fusion, "unimodal"):
-            return self.fusion.unimodal(features)
+        own = getattr(self.fusion, "unimodal", None)
+        if own is not None:
+            return own(features)
         alone = self.fuse_subsets(features, [{name} for name in features])
         return {name: alone[frozenset({name})] for name in features}
 
@@ -214,6 +226,7 @@ class Multimodal(nn.Module):
         self, features: Features, keep: Keep, by: Mapping[str, Tensor] | None = None
     ) -> Features:
         """The features with everything outside `keep` replaced by blanks."""
+        _check_keep(keep, features, self.modalities)
         result = {}
         for name, feature in features.items():
             if isinstance(keep, Tensor):
@@ -224,20 +237,24 @@ class Multimodal(nn.Module):
             result[name] = blanked(feature, kept, filler)
         return result
 
-    def _filler(self, name: str, feature: Feature) -> Tensor | None:
+    def _filler(self, name: str, feature: Feature, there: Tensor | None = None) -> Tensor | None:
+        """What a blank row of this feature is; the mean is over the rows that are `there`."""
         if self.blank == "zero":
             return None
-        if self.blank == "mean":
-            return leaves(map_values(lambda x: x.detach().mean(0, keepdim=True), feature))[0]
-        token = self.tokens[name]
-        dense = values(feature).ndim - 2 if not getattr(self.fusion, "pool", True) else 0
-        return token.view(-1, *[1] * dense)
+        x = values(feature)
+        if self.blank == "token":
+            maps = x.ndim > 3 or not getattr(self.fusion, "pool", True)
+            return self.tokens[name].view(-1, *[1] * (x.ndim - 2 if maps else 0))
+        if there is None:
+            return x.detach().mean(0, keepdim=True)
+        total: Tensor = blanked(x.detach(), there).sum(0, keepdim=True)
+        return total / there.sum().clamp(min=1)
 
     def _complete(self, features: Features) -> Features:
         missing = [name for name in self.modalities if name not in features]
         if not missing or getattr(self.fusion, "partial", False):
             return features
-        some = leaves(next(iter(features.values())))[0]
+        some = values(next(iter(features.values())))
         filled = features | {m: self._absent(m, some) for m in missing}
         return {name: filled[name] for name in self.modalities}
 
@@ -245,12 +262,12 @@ class Multimodal(nn.Module):
         """The blank feature of a modality whose encoder did not run."""
         rows = like.shape[0]
         if name in self._template:
-            feature = map_tensors(
-                lambda x: x.to(like.device).expand(rows, *x.shape[1:]), self._template[name]
-            )
+            one = map_values(lambda x: x.to(like.dtype), self._template[name])
+            feature = map_tensors(lambda x: x.to(like.device).expand(rows, *x.shape[1:]), one)
         else:
             self._require("widths", self.widths)
-            feature = torch.zeros(rows, self.widths[name], device=like.device, dtype=like.dtype)
+            space = () if getattr(self.fusion, "pool", True) else like.shape[2:]
+            feature = like.new_zeros(rows, self.widths[name], *space)
         by = self._filler(name, feature)
         return feature if by is None else blanked(feature, False, by)
 
@@ -269,14 +286,17 @@ class Multimodal(nn.Module):
 
     def branch_parameters(self, modality: str) -> list[nn.Parameter]:
         """The parameters of the fusion that serve one modality alone, as the fusion declares."""
-        return self.fusion.branch(modality) if hasattr(self.fusion, "branch") else []
+        branch = getattr(self.fusion, "branch", None)
+        return [] if branch is None else branch(modality)
 
     def head_parameters(self) -> list[nn.Parameter]:
         return [] if self.heads is None else list(self.heads.parameters())
 
     def fusion_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the fusion and the learned blanks, but for what is in an encoder."""
         inside = {id(p) for p in self.encoders.parameters()}
-        return [p for p in self.fusion.parameters() if id(p) not in inside]
+        outside = (*self.fusion.parameters(), *self.tokens.parameters())
+        return [p for p in outside if id(p) not in inside]
 
     def _encoder(self, modality: str) -> list[nn.Parameter]:
         return list(self.encoders[modality].parameters())
@@ -295,7 +315,7 @@ class Multimodal(nn.Module):
 
     def check(self, inputs: Mapping[str, Any], expected: Sequence[str] | None = None) -> None:
         """Refuse a batch with missing or unknown modalities, or of unequal lengths."""
-        present = inputs.get("present", {})
+        present = _checked_present(inputs)
         for name in (*inputs, *present):
             if name not in self.encoders and name != "present":
                 raise ValueError(
@@ -306,30 +326,41 @@ class Multimodal(nn.Module):
             if name not in inputs and present.get(name) is not False:
                 raise ValueError(
                     f"Every modality should be in the batch. Found no `{name}` beside "
-                    f"{[n for n in inputs if n != 'present']}. If the batch lacks it on purpose, say "
-                    f'so: `inputs["present"] = {{"{name}": False}}`.'
+                    f"{[n for n in inputs if n != 'present']}. If the batch lacks it on purpose, "
+                    f'say so: `inputs["present"] = {{"{name}": False}}`.'
                 )
-        lengths = {name: leaves(inputs[name])[0].shape[0] for name in inputs if name != "present"}
-        if not lengths:
+        lengths = {name: _length(name, inputs[name]) for name in inputs if name != "present"}
+        if all(present.get(name) is False for name in lengths):
             raise ValueError("A batch should hold at least one modality. Found none.")
-        if len(set(lengths.values())) > 1:
+        masks = {f'present["{m}"]': len(x) for m, x in present.items() if isinstance(x, Tensor)}
+        if len({*lengths.values(), *masks.values()}) > 1:
             raise ValueError(
-                f"All modalities of a batch should have the same number of samples. Found {lengths}."
+                "All modalities of a batch should have the same number of samples. Found "
+                f"{lengths | masks}."
             )
 
     def _examine(self, example: Mapping[str, Any]) -> None:
         """Learn widths and outputs from a small batch, and that the encoders are independent."""
         self.check(example)
+        rows = {name: len(leaves(example[name])[0]) for name in self.modalities if name in example}
+        if len(rows) < len(self.modalities) or min(rows.values()) < 2:
+            raise ValueError(
+                "An `example` should hold two samples or more of every modality. Found the samples "
+                f"{rows}."
+            )
         with torch.no_grad(), evaluating(self):
             features = self.encode(example)
             logits = self.fused(features).logits
             self._check_independence(example, features)
         self._template = {
-            m: map_tensors(lambda x: torch.zeros_like(x[:1]), z) for m, z in features.items()
+            m: map_values(torch.zeros_like, map_tensors(lambda x: x[:1].clone(), z))
+            for m, z in features.items()
         }
         self.outputs = self.outputs or (logits.shape[1] if logits.ndim > 1 else 1)
         dense = not getattr(self.fusion, "pool", True)
-        found = {m: leaves(z)[0].shape[1] if dense else vector(z).shape[-1] for m, z in features.items()}
+        found = {
+            m: values(z).shape[1] if dense else vector(z).shape[1] for m, z in features.items()
+        }
         self.widths = self.widths or found
         if self.widths != found:
             raise ValueError(
@@ -338,16 +369,12 @@ class Multimodal(nn.Module):
             )
 
     def _check_independence(self, example: Mapping[str, Any], features: Features) -> None:
-        if leaves(next(iter(features.values())))[0].shape[0] < 2:
-            raise ValueError("An `example` should have two samples or more. Found one.")
         for name in self.modalities:
-            if name not in example:
-                continue
+            check_feature(name, features[name], len(leaves(example[name])[0]))
             shuffled = map_tensors(lambda x: x.roll(1, 0), example[name])
             after = self.encode({**example, name: shuffled})
             for other in (m for m in features if m != name):
-                pairs = zip(leaves(features[other]), leaves(after[other]), strict=True)
-                if not all(torch.equal(a, b) for a, b in pairs):
+                if not same(features[other], after[other]):
                     raise ValueError(
                         "An encoder should depend on its own modality alone. Found that shuffling "
                         f"`{name}` changes the feature of `{other}`. End the encoders before they "
@@ -364,12 +391,13 @@ class Multimodal(nn.Module):
     def _require(self, what: str, found: Any) -> None:
         if not found:
             raise ValueError(
-                f"The features' `{what}` should be known here. Found a fusion that does not declare "
+                f"The model's `{what}` should be known here. Found a fusion that does not declare "
                 "them. Pass `Multimodal(..., example=inputs)` with a small batch."
             )
 
 
-def _check_names(encoders: Mapping[str, nn.Module], heads: Mapping[str, nn.Module] | None) -> None:
+def check_names(encoders: Mapping[str, Any], heads: Mapping[str, Any] | None = None) -> None:
+    """Refuse names that cannot be those of modalities."""
     if not encoders:
         raise ValueError("A model needs at least one encoder. Found none.")
     for name in encoders:
@@ -384,12 +412,84 @@ def _check_names(encoders: Mapping[str, nn.Module], heads: Mapping[str, nn.Modul
         )
 
 
-def _stacked(blanks: Sequence[Features]) -> Features:
-    def stack(parts: Sequence[Any]) -> Any:
-        if isinstance(parts[0], Tensor):
-            return torch.cat(list(parts))
-        if isinstance(parts[0], Mapping):
-            return {key: stack([part[key] for part in parts]) for key in parts[0]}
-        return tuple(stack([part[i] for part in parts]) for i in range(len(parts[0])))
+def _checked_present(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"`inputs` should be a dictionary by modality. Found `{type(inputs).__name__}`."
+        )
+    present = inputs.get("present", {})
+    if not isinstance(present, Mapping):
+        raise TypeError(
+            '`inputs["present"]` should be a dictionary by modality. Found '
+            f"`{type(present).__name__}`."
+        )
+    for name, there in present.items():
+        mask = isinstance(there, Tensor) and there.dtype == torch.bool and there.ndim == 1
+        if not mask and not isinstance(there, bool):
+            found = f"{there.dtype} {tuple(there.shape)}" if isinstance(there, Tensor) else there
+            raise TypeError(
+                f"`present[{name!r}]` should be True, False or a (batch,) boolean tensor. Found "
+                f"`{found}`."
+            )
+    return present
 
-    return {name: stack([blank[name] for blank in blanks]) for name in blanks[0]}
+
+def _length(name: str, x: Any) -> int:
+    tensors = leaves(x)
+    if not tensors or not tensors[0].ndim:
+        raise TypeError(
+            f"The inputs of a modality should be tensors with the batch first. Found `{name}` of "
+            f"type `{type(x).__name__}`. Give the loader a `collate_fn`."
+        )
+    return len(tensors[0])
+
+
+def _check_keep(keep: Keep, features: Features, modalities: Sequence[str]) -> None:
+    if isinstance(keep, str):
+        raise TypeError(
+            f"`keep` should be a set of names or a mask. Found the string {keep!r}. Write "
+            f"`{{{keep!r}}}`."
+        )
+    if isinstance(keep, Tensor):
+        wanted = (len(leaves(next(iter(features.values())))[0]), len(modalities))
+        if keep.shape != wanted:
+            raise ValueError(
+                f"A mask `keep` should be of shape (batch, modalities) = {wanted}. Found "
+                f"{tuple(keep.shape)}."
+            )
+        return
+    for name in keep:
+        if name not in modalities:
+            raise ValueError(
+                f"`keep` should name modalities of {list(modalities)}. Found `{name}`. "
+                + nearest(name, modalities)
+            )
+
+
+def check_feature(name: str, feature: Feature, rows: int) -> None:
+    """Refuse a feature whose tensors do not have one row a sample."""
+    shapes = [tuple(x.shape) for x in leaves(feature)]
+    if not shapes or any(shape[:1] != (rows,) for shape in shapes):
+        raise ValueError(
+            f"Every tensor of a feature should have the batch first. Found `{name}` of shapes "
+            f"{shapes} for {rows} samples. Return from the encoder only what has a row a sample."
+        )
+
+
+def same(one: Feature, other: Feature) -> bool:
+    """Whether two features hold the same numbers, up to the rounding of a kernel."""
+    pairs = list(zip(leaves(one), leaves(other), strict=True))
+    if any(a.shape != b.shape for a, b in pairs):
+        return False
+    return all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        if a.is_floating_point()
+        else torch.equal(a, b)
+        for a, b in pairs
+    )
+
+
+def _stacked(blanks: Sequence[Features]) -> Features:
+    rows = iter(list(zip(*(leaves(blank) for blank in blanks), strict=True)))
+    stacked: Features = map_tensors(lambda _: torch.cat(next(rows)), blanks[0])
+    return stacked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ class Watch:
         elif event is not None and not event.query():
             return
         self._pending = None
-        if not flag.untyped_storage()[flag.storage_offset()]:  # host memory: no device is asked
+        # The flag is in host memory. Read past torch, so that it is plain to see: no device waits.
+        if not ctypes.c_bool.from_address(flag.data_ptr()).value:
             raise FloatingPointError(report())
 
 
@@ -57,11 +59,15 @@ def non_finite_report(features: Features, step: Step, number: int) -> str:
             samples = rows if index is None else index.cpu()[rows].tolist()
             kind = "rows of the batch" if index is None else "samples"
             found.append(f"`{name}` in {kind} {samples[:10]}")
-    what = "non-finite features of " + ", ".join(found) if found else "finite features of all modalities"
+    what = (
+        "non-finite features of " + ", ".join(found)
+        if found
+        else "finite features of all modalities"
+    )
     return (
         f"The loss should be finite. Found {what} at training step {number} (epoch {step.epoch}). "
-        "Look at these samples, lower the learning rate, clip with `Balancer(..., clip=…)`, or leave "
-        'such updates out with `Balancer(..., nonfinite="skip")`.'
+        "Look at these samples, lower the learning rate, clip with `Balancer(..., clip=…)`, or "
+        'leave such updates out with `Balancer(..., nonfinite="skip")`.'
     )
 
 

@@ -41,7 +41,9 @@ class LossGradients:
         finished = [_added(parts) for parts in zip(*passes, strict=True)]
         keep = [(name, g) for names, g in zip(groups, passes, strict=True) for name in names]
         value = sum_of(loss.detach() for loss in losses.values())
-        answer: Tensor = _Finished.apply(value, self, keep, finished, *self._parameters)
+        answer: Tensor = _Finished.apply(  # type: ignore[no-untyped-call]
+            value, self, keep, finished, *self._parameters
+        )
         return answer
 
     def _groups(self, losses: Mapping[str, Tensor]) -> list[list[str]]:
@@ -50,6 +52,8 @@ class LossGradients:
 
     def _pass(self, losses: Mapping[str, Tensor], names: Sequence[str], last: bool) -> Gradients:
         loss = sum_of(losses[name] for name in names)
+        if not loss.requires_grad:  # nothing that learns is in it
+            return [None] * len(self._parameters)
         scale = None if self._scaler is None else self._scaler.scale(torch.ones_like(loss))
         gradients = torch.autograd.grad(
             loss if scale is None else loss * scale,
@@ -66,8 +70,9 @@ class LossGradients:
         if self._scaler is not None:
             factor = factor / self._scaler.scale(torch.ones_like(factor))
         sums = self._sums.setdefault(name, {})
+        wanted = {id(p) for owner in self._owners(name) for p in self._owned[owner]}
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if gradient is not None:
+            if gradient is not None and id(parameter) in wanted:
                 old = sums.get(id(parameter))
                 sums[id(parameter)] = gradient * factor if old is None else old + gradient * factor
 
@@ -76,13 +81,14 @@ class LossGradients:
         sums, self._sums = self._sums, {}
         averaged_([gradient for of_loss in sums.values() for gradient in of_loss.values()])
         return {
-            name: {
-                owner: _aligned(of_loss, parameters)
-                for owner, parameters in self._owned.items()
-                if name not in self._owned or name == owner or self._owned["shared"]
-            }
+            name: {owner: _aligned(of_loss, self._owned[owner]) for owner in self._owners(name)}
             for name, of_loss in sums.items()
         }
+
+    def _owners(self, name: str) -> list[str]:
+        """Whose parameters this loss may reach: what shares its pass is not its own."""
+        alone = name in self._owned and not self._owned["shared"]
+        return [name] if alone else list(self._owned)
 
     def drop(self) -> None:
         """Forget the steps since the last update."""
@@ -99,7 +105,7 @@ class _Finished(torch.autograd.Function):
         owner: LossGradients,
         keep: list[tuple[str, Gradients]],
         finished: Gradients,
-        *parameters: Tensor,
+        *parameters: Tensor,  # noqa: ARG004 - what `backward` has gradients for
     ) -> Tensor:
         ctx.owner, ctx.keep, ctx.finished = owner, keep, finished
         return value.clone()

@@ -139,8 +139,8 @@ class Run:
             yield batch.items()
         if balancer.progress.resuming:
             raise ValueError(
-                f"The loader should be that of the checkpoint, which had made {resumed} steps of the "
-                "epoch. Found fewer batches in it."
+                "The loader should be that of the checkpoint. Found fewer batches in it than the "
+                f"{resumed} steps that were made of this epoch."
             )
         balancer.check_queue()
 
@@ -166,9 +166,9 @@ class _Passes:
 
 def _set_epoch(loader: Any, number: int) -> None:
     """Tell a distributed sampler the epoch; all ranks must get equally many batches."""
-    sampler = getattr(loader, "sampler", None)
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(number)
+    set_epoch = getattr(getattr(loader, "sampler", None), "set_epoch", None)
+    if set_epoch is not None:
+        set_epoch(number)
     if world() > 1:
         check_equal(len(loader) if hasattr(loader, "__len__") else None, "batches")
 

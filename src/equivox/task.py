@@ -62,7 +62,31 @@ def _checked(name: str, count: int | None) -> None:
         raise ValueError(f"`{name}` should be positive. Found `{name} = {count}`.")
 
 
+def _same_shape(logits: Tensor, target: Tensor) -> None:
+    if logits.shape != target.shape:
+        raise ValueError(
+            f"Logits and targets should have one shape. Found {tuple(logits.shape)} and "
+            f"{tuple(target.shape)}."
+        )
+
+
+def _labels(logits: Tensor, target: Tensor) -> Tensor:
+    """The target as class numbers (batch, *space), or as probabilities of the logits' shape."""
+    if target.is_floating_point() and target.ndim == logits.ndim > 1:
+        _same_shape(logits, target)
+        return target
+    wanted = (logits.shape[0], *logits.shape[2:])
+    if logits.ndim < 2 or target.shape != wanted or target.is_floating_point():
+        raise ValueError(
+            "The target should be class numbers (batch, …) for logits (batch, classes, …). Found a "
+            f"target {tuple(target.shape)} of {target.dtype} for logits {tuple(logits.shape)}. "
+            "`target.long()` makes integers, `target.squeeze(1)` drops an axis."
+        )
+    return target.long()
+
+
 def _cross_entropy(logits: Tensor, target: Any, **options: Any) -> Tensor:
+    target = _labels(logits, target)
     try:
         return F.cross_entropy(logits, target, **options)
     except IndexError as error:  # raised on the CPU; a GPU stops with a device-side assertion
@@ -91,6 +115,11 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         _checked("classes", self.classes)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                "`label_smoothing` should lie in [0, 1). Found "
+                f"`label_smoothing = {self.label_smoothing}`."
+            )
 
     @property
     def outputs(self) -> int | None:  # type: ignore[override]
@@ -142,6 +171,7 @@ class MultiLabel(Task):
         return self.classes
 
     def loss(self, logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        _same_shape(logits, target)
         target = target.to(logits.dtype)
         if reduction == "mean":
             return F.binary_cross_entropy_with_logits(logits, target)
@@ -161,10 +191,16 @@ class MultiLabel(Task):
     def metrics(self) -> Any:
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
+        from torchmetrics.wrappers import LambdaInputTransformer
 
         k = self._outputs()
+        metrics = {"f1": MultilabelF1Score(k), "map": MultilabelAveragePrecision(k)}
+        # torchmetrics takes logits for probabilities where all of a batch lie in [0, 1].
         return MetricCollection(
-            {"f1": MultilabelF1Score(k), "map": MultilabelAveragePrecision(k)},
+            {
+                name: LambdaInputTransformer(metric, self.probabilities, Tensor.long)
+                for name, metric in metrics.items()
+            },
             compute_groups=False,
         )
 
@@ -180,28 +216,26 @@ class Regression(Task):
         _checked("outputs", self.outputs)
 
     def loss(self, logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-        prediction = self._aligned(logits, target)
-        target = target.to(logits.dtype)
-        if reduction == "mean":
-            return F.mse_loss(prediction, target)
-        return F.mse_loss(prediction, target, reduction="none").flatten(1).mean(-1) \
-            if target.ndim > 1 else F.mse_loss(prediction, target, reduction="none")
-
-    def _aligned(self, logits: Tensor, target: Tensor) -> Tensor:
-        if logits.shape == target.shape:
-            return logits
         if logits.shape == (*target.shape, 1):
-            return logits.squeeze(-1)
-        raise ValueError(
-            f"Predictions and targets should have one shape. Found {tuple(logits.shape)} and "
-            f"{tuple(target.shape)}."
-        )
+            logits = logits.squeeze(-1)
+        _same_shape(logits, target)
+        errors = F.mse_loss(logits, target.to(logits.dtype), reduction="none")
+        if reduction == "mean":
+            return errors.mean()
+        return errors.flatten(1).mean(-1) if errors.ndim > 1 else errors
 
     def metrics(self) -> Any:
         from torchmetrics import MetricCollection
         from torchmetrics.regression import MeanAbsoluteError, R2Score
+        from torchmetrics.wrappers import LambdaInputTransformer
 
-        return MetricCollection({"r2": R2Score(), "mae": MeanAbsoluteError()})
+        if self.outputs != 1:
+            return MetricCollection({"r2": R2Score(), "mae": MeanAbsoluteError()})
+        metrics = {"r2": R2Score(), "mae": MeanAbsoluteError()}
+        flat = torch.flatten  # (batch, 1) is compared with (batch,)
+        return MetricCollection(
+            {name: LambdaInputTransformer(m, flat, flat) for name, m in metrics.items()}
+        )
 
 
 @dataclass(frozen=True)

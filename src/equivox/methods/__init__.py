@@ -16,10 +16,14 @@ from importlib.metadata import entry_points
 
 from equivox.errors import nearest
 from equivox.method import Method
+from equivox.methods.feedforward.opm import OPM
+from equivox.methods.objective.mmcosine import MMCosine
+from equivox.methods.optimization.agm import AGM
 from equivox.methods.optimization.ogm_ge import OGMGE
+from equivox.methods.optimization.pmr import PMR
 from equivox.methods.yardstick.joint import Joint
 
-__all__ = ["OGMGE", "Joint"]
+__all__ = ["AGM", "OGMGE", "OPM", "PMR", "Joint", "MMCosine"]
 
 _OWN: dict[str, type[Method]] = {
     found.__module__.rpartition(".")[2]: found

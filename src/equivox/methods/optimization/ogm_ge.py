@@ -96,13 +96,18 @@ class OGMGE(Method):
     def gradients(self, update: Update) -> None:
         if not self._acts(update.epoch):
             return
-        scores = update.mean("score")
-        for modality, k in ogm_coefficients(scores, self.alpha, self.z).items():
+        for modality, k in self.coefficients(update.mean("score")).items():
             gradients = [g for g in update.gradient(modality) if self._selects(g)]
+            if not gradients:  # a modality that only serves in this update
+                continue
             noises = [_noise(g, update.generator) for g in gradients] if self.noise else []
             torch._foreach_mul_(gradients, k)
             if noises:
                 torch._foreach_add_(gradients, noises)
+
+    def coefficients(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each encoder's gradients are multiplied by, given the scores of the update."""
+        return ogm_coefficients(scores, self.alpha, self.z)
 
     def _acts(self, epoch: int) -> bool:
         return self.starts <= epoch and (self.ends is None or epoch <= self.ends)

@@ -1,0 +1,56 @@
+"""What the core is made of: torch alone, and no method's name."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import equivox
+from equivox import methods
+
+SOURCE = Path(equivox.__file__).parent
+CORE = """adopted balancer distributed errors features fusion groups method model nonfinite perloss
+    progress randomness run step task"""
+
+
+def test_the_core_imports_no_method_and_knows_no_name() -> None:
+    names = {name for name in methods.names() if name != "joint"}
+    names |= {methods.get(name).__name__ for name in names}
+    for part in CORE.split():
+        tree = ast.parse((SOURCE / f"{part}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("equivox.methods"), part
+            if isinstance(node, ast.Name):
+                assert node.id not in names, (part, node.id)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, (part, node.value)
+
+
+def test_importing_needs_torch_alone() -> None:
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in REFUSED:
+            raise ImportError(name)
+import torch
+REFUSED = {"numpy", "scipy", "sklearn", "pandas", "rich", "lightning", "plotly", "jaxtyping",
+           "beartype", "torchmetrics", "duckdb", "safetensors", "matplotlib"} - set(sys.modules)
+sys.meta_path.insert(0, Refuse())
+import equivox
+equivox.data.load("latent2")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_files_are_read_and_written_without_pickle() -> None:
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                assert all(alias.name != "pickle" for alias in node.names), path
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "save"):
+                assert not (isinstance(node.value, ast.Name) and node.value.id == "torch"), path
