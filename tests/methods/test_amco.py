@@ -131,7 +131,9 @@ def test_logit_masks_need_shares() -> None:
         ev.Balancer(model, AMCo(mask_on="logit"), task=ev.Classification())
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"p_max": 2.0}, {"mask_on": "x"}, {"epochs": 0}])
+@pytest.mark.parametrize(
+    "options", [{"epsilon": 0.0}, {"p_max": 2.0}, {"mask_on": "x"}, {"epochs": 0}]
+)
 def test_bad_arguments_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="should be"):
         AMCo(**options)

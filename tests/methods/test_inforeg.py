@@ -87,9 +87,7 @@ def test_the_leading_encoder_is_tied_to_its_old_weights(count: int) -> None:
             plain = {k: p.grad.clone() for k, p in _learning(balancer)}
             before = {k: p.detach().clone() for k, p in _learning(balancer)}
             split = balancer.model(inputs).split
-            scores = {
-                m: -nn.functional.cross_entropy(z, target).detach() for m, z in split.items()
-            }
+            scores = {m: -nn.functional.cross_entropy(z, target).detach() for m, z in split.items()}
             if number == 0:
                 start = before
             optimizer.step()

@@ -36,7 +36,7 @@ def test_p_stays_a_shrinking_positive_definite_matrix() -> None:
 
 def test_the_direction_is_forgotten_as_alpha_vanishes() -> None:
     r = torch.tensor([0.6, 0.8])
-    lengths = [float((rls_update(torch.eye(2), r, alpha) @ r).norm()) for alpha in (1, 0.1, 1e-4)]
+    lengths = [float((rls_update(torch.eye(2), r, alpha) @ r).norm()) for alpha in (1.0, 0.1, 1e-4)]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-1] < 1e-3
 
@@ -59,7 +59,9 @@ def test_released_weights_by_hand() -> None:
 
 
 def test_label_weights_are_binary_entropies() -> None:
-    weights = entropy_weights({"a": torch.tensor([[0.0, 0.0]]), "v": torch.tensor([[50.0, 0.0]])}, "labels")
+    weights = entropy_weights(
+        {"a": torch.tensor([[0.0, 0.0]]), "v": torch.tensor([[50.0, 0.0]])}, "labels"
+    )
     halves = torch.tensor([-math.log(2), -math.log(2) / 2]).softmax(0)
     torch.testing.assert_close(torch.stack([weights["a"], weights["v"]]).flatten(), halves)
 
@@ -78,7 +80,9 @@ def balanced(
 
 def loader(count: int = 2, batches: int = 3) -> list[tuple[dict[str, Tensor], Tensor]]:
     torch.manual_seed(1)
-    return [({m: torch.randn(6, 3) for m in "abc"[:count]}, torch.arange(6) % 3) for _ in range(batches)]
+    return [
+        ({m: torch.randn(6, 3) for m in "abc"[:count]}, torch.arange(6) % 3) for _ in range(batches)
+    ]
 
 
 def train(

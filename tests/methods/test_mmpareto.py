@@ -155,6 +155,6 @@ def test_a_shared_trunk_has_all_losses_as_objectives() -> None:
 
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="`gamma`"):
-        MMPareto(gamma=0)
+        MMPareto(gamma=0.0)
     with pytest.raises(ValueError, match="`rescale`"):
         MMPareto(rescale="layer")

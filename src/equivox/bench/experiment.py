@@ -1,0 +1,206 @@
+"""An experiment: everything that a training depends on, in one frozen dataclass."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from equivox import data as datasets
+from equivox import methods
+from equivox.errors import nearest
+from equivox.method import Chain, Method
+
+if TYPE_CHECKING:
+    from equivox.data import MultimodalData
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training of a method on a data set; None stands for the data set's own recipe.
+
+    Arguments:
+        data: a data set's name, see `equivox.data.names`.
+        method: a method's name, see `equivox.methods.names`; `+` chains several.
+        seed: of the model's initialisation, the order of the batches and the method's draws.
+        epochs, batch_size, lr, momentum, weight_decay: of the training.
+        data_options: of the data set; its `seed` draws the data and is 0 by default.
+        arguments: hyper-parameters of the method. In a chain, `method.name` where several methods
+            have the name.
+        optimizer: "sgd", the recipes' own, "adam" or "adamw", for which `lr` is to be given.
+        clip: the greatest norm of the gradient.
+
+    Raises ValueError or TypeError for unknown names, with the nearest known one, and for values
+    that cannot be.
+
+    >>> Experiment("latent2", method="ogm_ge", arguments={"alpha": 0.8}).build()
+    OGMGE(alpha=0.8, ...)
+    """
+
+    data: str
+    method: str = "joint"
+    seed: int = 0
+    epochs: int | None = None
+    data_options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | None = None
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    optimizer: str = "sgd"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("data_options", "arguments"):
+            object.__setattr__(self, name, _plain(name, getattr(self, name)))
+        _check_known("data", self.data, datasets.names())
+        _check_known("optimizer", self.optimizer, OPTIMIZERS)
+        for name, least in {"seed": 0, "epochs": 1, "batch_size": 1}.items():
+            _check_whole(name, getattr(self, name), least)
+        for name in ("lr", "momentum", "weight_decay", "clip"):
+            _check_number(name, getattr(self, name), positive=name in ("lr", "clip"))
+        self._check_optimizer()
+        self.build()
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer == "sgd":
+            return
+        if self.lr is None:
+            raise ValueError(
+                f"`lr` should be given for `{self.optimizer}`. Found none, and the recipes' rates "
+                "are those of `sgd`. Pass `lr`."
+            )
+        if self.momentum is not None:
+            raise ValueError(
+                f"`momentum` is an argument of `sgd`. Found it with `{self.optimizer}`. "
+                "Leave it out."
+            )
+
+    # ── what it names ───────────────────────────────────────────────────────────────────────────
+
+    def load(self) -> MultimodalData:
+        """The data set."""
+        return datasets.load(self.data, **self.data_options)
+
+    def build(self) -> Method:
+        """A new instance of the method, or of the chain."""
+        names = [name.strip() for name in self.method.split("+")]
+        classes = {name: methods.get(name) for name in names}
+        given: dict[str, dict[str, Any]] = {name: {} for name in classes}
+        for argument, value in self.arguments.items():
+            owner, name = _owner(argument, classes)
+            given[owner][name] = value
+        built = [classes[name](**given[name]) for name in names]
+        return built[0] if len(built) == 1 else Chain(*built)
+
+    def resolved(self, data: MultimodalData) -> Experiment:
+        """The same experiment with every None filled in from the data set's recipe."""
+        recipe = asdict(data.recipe)
+        if self.optimizer != "sgd":
+            del recipe["momentum"]
+        return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
+
+    def optimizer_for(self, parameters: Any) -> torch.optim.Optimizer:
+        """The optimizer of a resolved experiment."""
+        if self.lr is None or self.weight_decay is None:
+            raise ValueError(
+                "An optimizer is built from a resolved experiment. Found no `lr` or "
+                "`weight_decay`. Call `resolved(data)` first."
+            )
+        if self.optimizer == "sgd":
+            momentum = self.momentum or 0.0
+            return torch.optim.SGD(
+                parameters, lr=self.lr, momentum=momentum, weight_decay=self.weight_decay
+            )
+        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    # ── JSON ────────────────────────────────────────────────────────────────────────────────────
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields in plain values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> Experiment:
+        """The experiment that `to_json` wrote; ValueError for an unknown or missing field."""
+        known = [f.name for f in fields(Experiment)]
+        for name in plain:
+            _check_known("field of an experiment", name, known)
+        if "data" not in plain:
+            raise ValueError("An experiment should name its `data`. Found none.")
+        return Experiment(**plain)
+
+    def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
+        """The fields in which two experiments differ, with both values."""
+        mine, theirs = self.to_json(), other.to_json()
+        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
+
+
+def _owner(argument: str, classes: Mapping[str, type[Method]]) -> tuple[str, str]:
+    """The method of the chain that takes this argument, and the argument's own name."""
+    known = {
+        f"{name}.{p.name}": (name, p.name)
+        for name, method in classes.items()
+        for p in inspect.signature(method).parameters.values()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # those of `nn.Module`
+    }
+    owners = [found for full, found in known.items() if argument in (full, found[1])]
+    if len(owners) > 1:
+        raise ValueError(
+            f"`{argument}` should belong to one method of the chain. Found it in "
+            f"{' and '.join(f'`{name}`' for name, _ in owners)}. Write "
+            f"`{owners[0][0]}.{argument}`."
+        )
+    if not owners:
+        names = set(known) if len(classes) > 1 else {p for _, p in known.values()}
+        way_out = nearest(argument, names) if names else "It has none."
+        raise ValueError(
+            f"Hyper-parameters should be those of `{' + '.join(classes)}`. Found `{argument}`. "
+            f"{way_out}"
+        )
+    return owners[0]
+
+
+def _plain(name: str, values: Any) -> dict[str, Any]:
+    """As JSON gives them again, so that a stored experiment equals the original."""
+    try:
+        plain = json.loads(json.dumps(values))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` should hold plain values. Found: {error}.") from error
+    if not isinstance(plain, dict):
+        raise TypeError(f"`{name}` should be values by name. Found `{values!r}`.")
+    return plain
+
+
+def _check_known(what: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise ValueError(
+            f"The {what} should be a known one. Found `{name!r}`. {nearest(str(name), known)}"
+        )
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if value is None and name != "seed":
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"`{name}` should be a whole number. Found `{name} = {value!r}`.")
+    if value < least:
+        raise ValueError(f"`{name}` should be {least} or more. Found `{name} = {value}`.")
+
+
+def _check_number(name: str, value: Any, positive: bool) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"`{name}` should be a number. Found `{name} = {value!r}`.")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        rule = "positive" if positive else "zero or more"
+        raise ValueError(f"`{name}` should be {rule} and finite. Found `{name} = {value}`.")

@@ -1,0 +1,187 @@
+"""The folder of a run: what was done, how it went and what came out, whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from equivox.bench import checkpoint
+from equivox.bench.experiment import Experiment
+
+CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+PREDICTIONS = "predictions.safetensors"
+
+
+class Folder:
+    """A run's folder: `config.json`, `metrics.jsonl`, `checkpoints`, `result.json`.
+
+    Arguments:
+        path: of the folder, which is made.
+        experiment: what runs in it.
+        resume: go on with the run in it, which has to be that of the same experiment.
+
+    Raises FileExistsError where something else lies there, ValueError for another experiment,
+    and OSError where nothing can be written.
+    """
+
+    def __init__(self, path: Path, experiment: Experiment, resume: bool = False) -> None:
+        self.path = Path(path)
+        if resume:
+            self._check_same(experiment)
+        else:
+            self._check_free()
+            self._begin(experiment)
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the latest moment."""
+        return self.path / "checkpoints" / "last"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch that is best on the validation data."""
+        return self.path / "checkpoints" / "best"
+
+    def _check_free(self) -> None:
+        if self.path.is_dir() and (self.path / CONFIG).exists():
+            raise FileExistsError(
+                f"A run should have a folder of its own. Found another run in `{self.path}`. Go on "
+                f"with it by `--resume {self.path}`, or choose another folder."
+            )
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise FileExistsError(
+                f"A run should have a folder of its own. Found other files in `{self.path}`. "
+                "Choose another folder."
+            )
+
+    def _check_same(self, experiment: Experiment) -> None:
+        for name, (there, here) in read_experiment(self.path).differences(experiment).items():
+            raise ValueError(
+                f"A run goes on with its own configuration. Found `{name} = {there!r}` in "
+                f"`{self.path}` and `{name} = {here!r}` here. Leave `{name}` out, or begin a new "
+                "run in another folder."
+            )
+
+    def _begin(self, experiment: Experiment) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write(self.path / CONFIG, {"experiment": experiment.to_json()} | provenance())
+        except OSError as error:
+            raise OSError(
+                f"A run's folder should be one that can be written. Found for `{self.path}`: "
+                f"{error.strerror}. Choose another folder."
+            ) from error
+
+    def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Make `metrics.jsonl` that of a checkpoint: what was written after it goes."""
+        _replace(self.path / METRICS, "".join(_line(record) for record in records).encode())
+
+    def add_metrics(self, record: Mapping[str, Any]) -> None:
+        """One more line, on the disk when this returns."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, result: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> None:
+        """Write what came out: the predictions on the test data, then the result."""
+        from safetensors.torch import save
+
+        plain = {name: x.detach().cpu().contiguous().clone() for name, x in predictions.items()}
+        _replace(self.path / PREDICTIONS, save(plain))
+        write(self.path / RESULT, result)
+
+    def checkpoint(self) -> Any:
+        """The state to go on from, or None where the run had not come to its first checkpoint."""
+        return checkpoint.load(self.last) if checkpoint.exists(self.last) else None
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment of a run's folder.
+
+    Raises FileNotFoundError where no run lies there, ValueError where its description is damaged.
+    """
+    file = Path(path) / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"A run's folder should hold `{CONFIG}`. Found none in `{path}`. Begin a run there "
+            "with `--out`."
+        )
+    try:
+        return Experiment.from_json(json.loads(file.read_bytes())["experiment"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"`{file}` should describe an experiment. Found: {error}. It is damaged, or of another "
+            "version."
+        ) from error
+
+
+def write(path: Path, plain: Any) -> None:
+    """Plain values as JSON, in place of an older file at once or not at all."""
+    _replace(path, (json.dumps(plain, indent=1) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+# ── where a number comes from ───────────────────────────────────────────────────────────────────
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit, machine and command."""
+    return {
+        "versions": versions(),
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("equivox", "torch", "numpy", "torchmetrics", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with `+` where files differ from it; None for a release."""
+    here = Path(__file__).parent
+    if _git(here, "ls-files", "--error-unmatch", "../method.py") is None:
+        return None
+    commit = _git(here, "rev-parse", "HEAD")
+    changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}+" if commit and changed else commit
+
+
+def _git(where: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(where), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

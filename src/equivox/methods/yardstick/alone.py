@@ -1,0 +1,141 @@
+"""Modalities that train alone: the shared piece of the yardsticks and of the methods with teachers.
+
+Nothing here is registered as a method.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from equivox.method import Batch, Method
+from equivox.task import Regression, Task
+
+if TYPE_CHECKING:
+    from equivox.model import Output
+    from equivox.run import Fork, Run
+    from equivox.step import Step
+
+
+class Alone(Method):
+    """Train and predict one modality by itself; in training the other encoders do not run.
+
+    Arguments:
+        modality: its name.
+        heads: "own", a linear head of its own; "split", its share of the fused logits, so that its
+            part of the fusion learns.
+
+    Raises ValueError for other `heads`.
+
+    >>> Alone(modality="audio")
+    Alone(modality='audio', heads='own')
+    """
+
+    category = "yardstick"
+    leaves_unused = True
+
+    def __init__(self, *, modality: str, heads: str = "own") -> None:
+        super().__init__()
+        self.modality = modality
+        self.heads = checked_heads(heads)  # type: ignore[misc]
+
+    def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
+        for batch in batches:
+            if self.modality in batch.inputs:
+                yield batch.only(self.modality)
+
+    def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        return {self.modality: step.loss(self.predict(step.output))}
+
+    def predict(self, output: Output) -> Tensor:
+        said = output.unimodal if self.heads == "own" else output.split
+        return said[self.modality]
+
+
+class Independent(Method):
+    """Train every modality from its own head's loss alone; the fusion is idle.
+
+    The sum of unimodal losses over disjoint encoders is as many independent trainings. Parameters
+    that several encoders share learn from all of them, and clipping by the norm of all gradients
+    couples them.
+    """
+
+    category = "yardstick"
+    heads = "own"
+    leaves_unused = True
+    idle: ClassVar[frozenset[str]] = frozenset({"fusion"})
+    ingredients: ClassVar[frozenset[str]] = frozenset(
+        {"unimodal losses", "inference rule", "extra parameters"}
+    )
+
+    def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        others = {name: loss for name, loss in losses.items() if name != "joint"}
+        return others | unimodal_losses(step, step.output.unimodal)
+
+
+def unimodal_losses(step: Step, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The task's loss of each modality's logits, by its name."""
+    return {modality: step.loss(said) for modality, said in logits.items()}
+
+
+def merit(task: Task, logits: Tensor, target: Any) -> Tensor:
+    """What choices on validation data maximise: `task.correct`, for regression minus the loss."""
+    if isinstance(task, Regression):
+        return -task.loss(logits, target, reduction="none")
+    return task.correct(logits, target)
+
+
+def trained_alone(run: Run, epochs: int) -> Iterator[tuple[str, Fork]]:
+    """Every modality trained alone, one after another, from the weights that the model has now.
+
+    With validation data each has the weights of its best epoch. The model in training, its
+    optimizer and the random state are untouched.
+    """
+    for modality in run.model.modalities:
+        fork = run.fork(Alone(modality=modality))
+        fork.fit(run.loader, epochs, run.validation)
+        yield modality, fork
+
+
+def take_encoders(model: nn.Module, run: Run, epochs: int) -> None:
+    """Give the encoders of `model`, a copy of the run's or itself, the weights trained alone."""
+    trained = {
+        modality: copy.deepcopy(fork.balancer.model.encoders[modality].state_dict())
+        for modality, fork in trained_alone(run, epochs)
+    }
+    for modality, weights in trained.items():
+        model.get_submodule(f"encoders.{modality}").load_state_dict(weights)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy that never learns, in eval mode.
+
+    Its floating buffers become frozen parameters under the same names, for data-parallel wrappers
+    send buffers again at every forward.
+    """
+    frozen = copy.deepcopy(module).eval().requires_grad_(False)
+    for part in frozen.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if buffer.is_floating_point() and name not in part._non_persistent_buffers_set:
+                del part._buffers[name]
+                part.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
+    for parameter in frozen.parameters():
+        parameter.grad = None
+    return frozen
+
+
+def checked_heads(heads: str) -> str:
+    """`heads`, if it is one of the two kinds."""
+    if heads not in ("own", "split"):
+        raise ValueError(f'`heads` should be "own" or "split". Found `{heads!r}`.')
+    return heads
+
+
+def checked_epochs(name: str, epochs: int) -> int:
+    """`epochs`, if it is zero or more."""
+    if epochs < 0:
+        raise ValueError(f"`{name}` should be zero or more. Found `{name} = {epochs}`.")
+    return epochs

@@ -1,0 +1,54 @@
+"""Unimodal initialisation: encoders trained alone, then the head or everything (a yardstick)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from equivox.method import Batch, Method
+from equivox.methods.yardstick.alone import checked_epochs, take_encoders
+
+if TYPE_CHECKING:
+    from equivox.run import Run
+
+
+class UnimodalInit(Method):
+    """Train every encoder alone first; then the fusion on frozen encoders, or everything.
+
+    Before the first epoch each encoder is trained with a linear head of its own, which is thrown
+    away, by a copy of the optimizer, from the weights that it has. With validation data it keeps
+    its best epoch.
+
+    Arguments:
+        freeze: True trains the fusion alone, on encoders in eval mode; False trains everything.
+        epochs: of the training alone. There should be enough for the slowest modality to converge.
+
+    Raises ValueError for negative `epochs`.
+
+    >>> UnimodalInit(freeze=False, epochs=30)
+    UnimodalInit(freeze=False, epochs=30)
+    """
+
+    category = "yardstick"
+    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal initialisation", "extra epochs"})
+    search_space: ClassVar[Mapping[str, Any]] = {"freeze": (True, False)}
+    neutral: ClassVar[Mapping[str, Any]] = {"freeze": False, "epochs": 0}
+    brief: ClassVar[Mapping[str, Any]] = {"epochs": 1}
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "equals_in_micro_batches": "the training alone takes the loader's batches one by one"
+    }
+
+    def __init__(self, *, freeze: bool = True, epochs: int = 20) -> None:
+        super().__init__()
+        self.freeze = freeze
+        self.epochs = checked_epochs("epochs", epochs)
+        self.leaves_unused = freeze  # type: ignore[misc]
+        self.idle = frozenset({"encoders"} if freeze else ())  # type: ignore[misc]
+
+    def prepare(self, run: Run) -> None:
+        if run.number == 0 and self.epochs:
+            take_encoders(run.model, run, self.epochs)
+
+    def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
+        for batch in batches:
+            yield batch.with_(learn=frozenset()) if self.freeze else batch
