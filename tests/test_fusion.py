@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from equivox.fusion import (
-    MMTM,
     Attention,
     Concat,
     FiLM,
@@ -22,7 +21,7 @@ from equivox.fusion import (
     sum_of,
 )
 
-FUSIONS: list[Callable[..., Fusion]] = [Concat, Sum, SharedHead, Gated, FiLM, MMTM, Attention]
+FUSIONS: list[Callable[..., Fusion]] = [Concat, Sum, SharedHead, Gated, FiLM, Attention]
 WIDTHS = {"a": 4, "b": 6, "c": 3, "d": 5}
 
 
@@ -150,20 +149,6 @@ def test_film_by_hand() -> None:
     fusion, z = FiLM({"a": 2, "b": 2}, 3), {"a": torch.randn(4, 2), "b": torch.randn(4, 2)}
     gamma, beta = fusion.maps["b"](z["b"]).chunk(2, -1)
     torch.testing.assert_close(fusion.crossed(z)["a"], gamma * z["a"] + beta)
-
-
-def test_mmtm_by_hand() -> None:
-    fusion = MMTM({"a": 2, "b": 2}, 1)
-    state = {"squeeze.weight": torch.full((2, 4), 0.1), "squeeze.bias": torch.zeros(2)}
-    state |= {f"excitations.{m}.bias": torch.zeros(2) for m in "ab"}
-    state["excitations.a.weight"] = torch.tensor([[1.0, 0], [0, -1]])
-    state["excitations.b.weight"] = torch.eye(2) / 2
-    fusion.load_state_dict(state, strict=False)
-    gates = fusion.gates({"a": torch.tensor([[2.0, 1]]), "b": torch.tensor([[1.0, 4]])})
-    torch.testing.assert_close(gates["a"], torch.tensor([[0.689974, 0.310026]]))
-    torch.testing.assert_close(gates["b"], torch.tensor([[0.598688, 0.598688]]))
-    with pytest.raises(ValueError, match="`ratio` should be positive"):
-        MMTM({"a": 2}, 1, ratio=0)
 
 
 def sequences() -> tuple[dict[str, Any], Tensor]:

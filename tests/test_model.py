@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from equivox.features import Features, values, vector
 from equivox.fusion import (
-    MMTM,
     Attention,
     Concat,
     FiLM,
@@ -26,7 +25,7 @@ from equivox.fusion import (
 from equivox.model import Multimodal, evaluating
 
 WIDTHS = {"a": 4, "b": 6, "c": 3}
-FUSIONS: list[Callable[..., Fusion]] = [Concat, Sum, SharedHead, Gated, FiLM, MMTM, Attention]
+FUSIONS: list[Callable[..., Fusion]] = [Concat, Sum, SharedHead, Gated, FiLM, Attention]
 
 
 class Late(nn.Module):

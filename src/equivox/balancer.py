@@ -280,7 +280,9 @@ class Balancer(nn.Module):
                     self._update.per_loss = self._loss_gradients.finish()
                 self.method.gradients(self._update)
             if self.clip:
-                nn.utils.clip_grad_norm_(self.parameters(), self.clip)
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+
+        _fill_momentum(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self._update is not None:
@@ -422,3 +424,12 @@ def _unscale(optimizer: torch.optim.Optimizer) -> Tensor | None:
         torch._foreach_mul_(gradients, 1.0 / scale)
         optimizer.grad_scale = None  # type: ignore[attr-defined]
     return found
+
+
+def _fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Start the momentum of who learns for the first time: fused SGD wants all buffers or none."""
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum") and not group.get("dampening"):
+            for p in group["params"]:
+                if p.grad is not None and optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)

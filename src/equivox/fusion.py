@@ -228,40 +228,6 @@ class FiLM(_Crossed):
         return own
 
 
-class MMTM(Fusion):
-    """Squeeze and excitation across modalities, then one linear layer on the gated features.
-
-    x'_m = sigmoid(W_m e + b_m) * x_m with e = ReLU(W_s [x_1; …; x_M] + b_s), on pooled features:
-    the transfer module of Joze et al. (CVPR 2020) as a late fusion.
-
-    Arguments: `ratio` is the bottleneck; e is int(2 * sum of widths / ratio) wide (4 in "Greedy
-    Nature of Learning", ICML 2022).
-    """
-
-    def __init__(self, widths: Mapping[str, int], outputs: int, ratio: float = 4) -> None:
-        super().__init__(widths, outputs)
-        if ratio <= 0:
-            raise ValueError(f"`ratio` should be positive. Found `ratio = {ratio}`.")
-        total = sum(widths.values())
-        hidden = max(1, int(2 * total / ratio))
-        self.squeeze = nn.Linear(total, hidden)
-        self.excitations = nn.ModuleDict({m: nn.Linear(hidden, w) for m, w in widths.items()})
-        self.linear = nn.Linear(total, outputs)
-
-    def forward(self, features: Features) -> Tensor:
-        pooled = {m: vector(features[m]) for m in self.widths}
-        gates = self.gates(pooled)
-        return self.linear(torch.cat([gates[m] * x for m, x in pooled.items()], -1))
-
-    def gates(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What every modality's pooled feature is multiplied by, (batch, width) each."""
-        e = self.squeeze(torch.cat([pooled[m] for m in self.widths], -1)).relu()
-        return {m: excitation(e).sigmoid() for m, excitation in self.excitations.items()}
-
-    def branch(self, modality: str) -> list[nn.Parameter]:
-        return list(self.excitations[modality].parameters())
-
-
 class Attention(Fusion):
     """Transformer layers over the tokens of all modalities and a class token, which is read out.
 

@@ -199,6 +199,7 @@ class Chain(Method):
         self.methods = nn.ModuleList(methods)
         self.heads = "own" if any(m.heads == "own" for m in methods) else "any"  # type: ignore[misc]
         self.tasks = tuple(t for t in Method.tasks if all(t in m.tasks for m in methods))  # type: ignore[misc]
+        self.idle = frozenset().union(*(m.idle for m in methods))  # type: ignore[misc]
         for flag in _FLAGS:
             setattr(self, flag, any(getattr(m, flag) for m in methods))
 
