@@ -1,13 +1,17 @@
 """Sphinx configuration."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 project = "equivox"
 author = "The equivox contributors"
 copyright = author
 release = version = installed_version("equivox")
 
-extensions = ["myst_parser", "sphinx.ext.doctest", "sphinx.ext.mathjax"]
+sys.path.insert(0, str(Path(__file__).parent))
+
+extensions = ["methods_directive", "myst_parser", "sphinx.ext.doctest", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]

@@ -248,7 +248,7 @@ def test_unimodal_logits_of_any_fusion_are_those_of_the_others_blanked() -> None
 # ── missing modalities ──────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", [Late, Concat, Gated, FiLM, MMTM])
+@pytest.mark.parametrize("kind", [Late, Concat, Gated, FiLM])
 def test_a_batch_without_a_modality_is_blank_there(kind: Callable[..., Any]) -> None:
     fusion = Late() if kind is Late else kind(WIDTHS, 2)
     model, inputs = build(fusion, example=batch()).eval(), batch()
