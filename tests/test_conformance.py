@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 from tests import naive_methods
 
@@ -22,7 +23,9 @@ def pair() -> Iterator[Pair]:
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("check", [name for name in CHECKS if name not in DISTRIBUTED])
-def test_alone(name: str, check: str) -> None:
+def test_alone(name: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if check == "equals_compiled":  # torch's compiler cannot trace the checks of shapes
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     check_method(methods.get(name), only=[check])
 
 

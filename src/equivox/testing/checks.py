@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset
 
 from equivox.balancer import Balancer
 from equivox.method import Method
@@ -401,7 +402,7 @@ def takes_missing_modalities(case: Case) -> None:
     balancer = problem.balancer(case.made())
     optimizer = sgd(balancer)
     torch.manual_seed(0)
-    for batch in balancer.epoch(_Lacking(problem)):
+    for batch in balancer.epoch(DataLoader(_Lacking(problem.data()), batch_size=8)):
         loss = balancer(*batch)
         require(loss.isfinite(), "The loss should be finite with missing modalities.", loss)
         loss.backward()
@@ -409,19 +410,18 @@ def takes_missing_modalities(case: Case) -> None:
         optimizer.zero_grad()
 
 
-class _Lacking:
-    """The batches of a problem in which half of the samples have no video."""
+class _Lacking(Dataset[Any]):
+    """The samples of a problem, half of them without video."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.dataset = problem.data()
-        self.loader = problem.loader()
-
-    def __iter__(self) -> Iterator[Any]:
-        for inputs, target, index in self.loader:
-            yield {**inputs, "present": {"video": index % 2 == 0}}, target, index
+    def __init__(self, samples: Dataset[Any]) -> None:
+        self.samples = samples
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, i: int) -> Any:
+        inputs, target, index = self.samples[i]
+        return {**inputs, "present": {"video": i % 2 == 0}}, target, index
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {

@@ -157,6 +157,11 @@ class SMV(Method):
         "warmup": (5, 1),
         "alpha": (1.0, 0.5, 2.0),
     }
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "equals_in_micro_batches": "an epoch with copies is shuffled anew, batch by batch",
+        "equals_on_two_ranks": "ranks cut an epoch with copies in another way",
+        "equals_on_two_ranks_accumulating": "ranks cut an epoch with copies in another way",
+    }
     brief: ClassVar[Mapping[str, Any]] = {"warmup": 0}
     counts: Tensor
 

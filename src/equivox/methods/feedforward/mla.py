@@ -110,6 +110,9 @@ class MLA(Method):
     }
     p: Tensor  # P of the recursive least squares
     previous: Tensor  # r of the last update
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "equals_in_micro_batches": "needs to be told: `MLA(accumulation=2)`",
+    }
 
     def __init__(
         self,
