@@ -214,7 +214,6 @@ class SustainedBoosting(Method):
     brief: ClassVar[Mapping[str, Any]] = {"period": 1, "tau": 0.0, "hidden": 8, "capacity": 3}
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "two forwards an update need `accumulation=2`",
-        "equals_with_scaler": "torch's fused SGD refuses parameters whose momentum begins later",
     }
     scores: Tensor  # of this epoch so far: sums over samples, and how many
 
