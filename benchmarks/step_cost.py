@@ -166,12 +166,18 @@ class Balanced:
 
 
 def seconds(side: Plain | Balanced) -> float:
-    """The time of an epoch's steps, per batch of the loader; measuring between epochs left out."""
-    total = 0.0
-    for step in side.epoch():
+    """The time of an epoch's steps, per batch of the loader: fetching a batch and stepping on it.
+
+    What is done before the first batch and after the last is left out: a method may measure there.
+    """
+    total, steps = 0.0, side.epoch()
+    step = next(steps, None)
+    while step is not None:
         start = time.perf_counter()
         step()
-        total += time.perf_counter() - start
+        stepped = time.perf_counter()
+        step = next(steps, None)
+        total += (stepped if step is None else time.perf_counter()) - start
     return total / len(side.loader)
 
 

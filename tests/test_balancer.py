@@ -224,7 +224,7 @@ def test_an_update_that_a_scaler_skipped_is_forgotten() -> None:
     balancer(*first_batch(problem)).backward()
     optimizer.zero_grad()  # as GradScaler leaves it, without a step
     balancer.state_dict()
-    assert balancer._update is None
+    assert balancer._pending.update is None
 
 
 def test_checkpoints_of_others_are_refused() -> None:

@@ -83,10 +83,8 @@ class Balancer(nn.Module):
         self.optimizer: torch.optim.Optimizer | None = None
         self._handles: list[Any] = []
         self._queue: deque[Batch] = deque()
-        self._update: Update | None = None
+        self._pending = _Pending()
         self._loss_gradients: LossGradients | None = None
-        self._went_back = False
-        self._skipping = False
         self._watch = Watch()
         self._generators: dict[torch.device, torch.Generator] = {}
         self._keeps_evidence = self.method.overrides("gradients", "updated")
@@ -118,17 +116,15 @@ class Balancer(nn.Module):
         if not self.training:
             return self.task.loss(self.method.predict(self.model(inputs)), target)
         self._begin()
+        model, method = self.model, self.method
         batch = self._take(inputs, target, index)
-        step = Step(self.model, self.task, batch, self.progress.epoch, self.generator(batch))
-        step.output = output = Output(self.model, self._encode(batch))
-        features = self.method.features(output.features, step)
-        output.logits, output.extra = self.model.fused(features)
-        losses = self.method.losses({"joint": step.loss(output.logits)}, step)
-        return self._finish(losses, step)
-
-    def _encode(self, batch: Batch) -> Any:
-        features = self.model.encode(batch.inputs, batch.learn)
-        return features if batch.keep is None else self.model.blanked(features, batch.keep)
+        step = Step(model, self.task, batch, self.progress.epoch, self.generator(batch))
+        features = model.encode(batch.inputs, batch.learn)
+        if batch.keep is not None:
+            features = model.blanked(features, batch.keep)
+        step.output = output = Output(model, features)
+        output.logits, output.extra = model.fused(method.features(features, step))
+        return self._finish(method.losses({"joint": step.loss(output.logits)}, step), step)
 
     def _begin(self) -> None:
         if self._needs_attach and self.optimizer is None:
@@ -137,7 +133,7 @@ class Balancer(nn.Module):
                 "optimizer. Call `optimizer = balancer.attach(optimizer)` before training."
             )
         self._drop_skipped()
-        if self.nonfinite == "raise" and self._update is None:
+        if self.nonfinite == "raise" and self._pending.update is None:
             self._watch.read()
 
     def _take(self, inputs: Mapping[str, Any], target: Any, index: Tensor | None) -> Batch:
@@ -152,6 +148,12 @@ class Balancer(nn.Module):
             self.model.check(inputs)
             return self._numbered(Batch(inputs, target, index))
         planned = self._queue.popleft()
+        if (
+            inputs is planned.inputs
+            and target is planned.target
+            and (index is None or index is planned.index)
+        ):
+            return self._numbered(planned)  # just as it was yielded
         self._check_same(inputs, planned.inputs)
         device = leaves(inputs)[0].device
         facts = map_tensors(
@@ -185,16 +187,13 @@ class Balancer(nn.Module):
             total = sum_of(losses.values())
         self._look(total, step)
         if self._keeps_evidence:
-            if self._update is None:
-                self._update = self._new_update(step)
-            self._update.add(step.evidence)
+            if self._pending.update is None:
+                self._pending.update = self._new_update(step)
+            self._pending.update.add(step.evidence)
             if total.requires_grad:
-                total.register_hook(self._mark)
+                total.register_hook(self._pending.mark)
         self.progress.forwards += 1
         return total
-
-    def _mark(self, gradient: Tensor) -> None:
-        self._went_back = True
 
     def _look(self, total: Tensor, step: Step) -> None:
         features = {m: map_tensors(Tensor.detach, z) for m, z in step.output.features.items()}
@@ -203,7 +202,7 @@ class Balancer(nn.Module):
             self._watch.set(total, report)
         else:
             flag = summed([(~total.detach().isfinite()).float()])[0]
-            self._skipping = self._skipping or bool(flag)
+            self._pending.skipping = self._pending.skipping or bool(flag)
 
     def generator(self, batch: Batch | None = None) -> torch.Generator:
         """The method's own generator on the device of the data; equal on every rank."""
@@ -265,7 +264,8 @@ class Balancer(nn.Module):
 
     def _modulate(self, optimizer: torch.optim.Optimizer) -> None:
         found_inf = _unscale(optimizer)
-        if self._skipping:
+        pending = self._pending
+        if pending.skipping:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
@@ -274,32 +274,30 @@ class Balancer(nn.Module):
         if found_inf is not None and bool(found_inf):
             self._drop()
             return
-        with torch.no_grad():
-            if self._update is not None:
+        if pending.update is not None:
+            with torch.no_grad():
                 if self._loss_gradients is not None:
-                    self._update.per_loss = self._loss_gradients.finish()
-                self.method.gradients(self._update)
-            if self.clip:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-
+                    pending.update.per_loss = self._loss_gradients.finish()
+                self.method.gradients(pending.update)
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         _fill_momentum(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self._update is not None:
+        if self._pending.update is not None:
             with torch.no_grad():
-                self.method.updated(self._update)
+                self.method.updated(self._pending.update)
         self.progress.updates += 1
         self._drop()
 
     def _drop(self) -> None:
-        self._update = None
-        self._went_back = self._skipping = False
+        self._pending.clear()
         if self._loss_gradients is not None:
             self._loss_gradients.drop()
 
     def _drop_skipped(self) -> None:
         """Forget an update that a GradScaler skipped: its gradients are gone."""
-        if self._went_back and all(p.grad is None for p in self.parameters()):
+        if self._pending.went_back and all(p.grad is None for p in self.parameters()):
             self._drop()
 
     def _new_update(self, step: Step) -> Update:
@@ -380,7 +378,7 @@ class Balancer(nn.Module):
         if self.nonfinite == "raise":
             self._watch.read(wait=True)
         self._drop_skipped()
-        if self._update is not None and self._went_back:
+        if self._pending.update is not None and self._pending.went_back:
             raise RuntimeError(
                 "A state should be saved after an update. Found gradients that no optimizer "
                 "step has used. Save after `optimizer.step()`."
@@ -397,6 +395,23 @@ class Balancer(nn.Module):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         check_state(state_dict.get(prefix + "_extra_state"), self)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class _Pending:
+    """What the steps since the last optimizer step left for the next one."""
+
+    def __init__(self) -> None:
+        self.update: Update | None = None
+        self.went_back = self.skipping = False
+
+    def mark(self, gradient: Tensor) -> None:
+        """A backward pass went through one of the losses."""
+        self.went_back = True
+
+    def clear(self) -> None:
+        """The optimizer has stepped, or never will with these."""
+        self.update = None
+        self.went_back = self.skipping = False
 
 
 def _check(method: Method, task: Task, validation: Any) -> None:

@@ -315,6 +315,8 @@ class Multimodal(nn.Module):
 
     def check(self, inputs: Mapping[str, Any], expected: Sequence[str] | None = None) -> None:
         """Refuse a batch with missing or unknown modalities, or of unequal lengths."""
+        if self._is_plain(inputs):
+            return
         present = _checked_present(inputs)
         for name in (*inputs, *present):
             if name not in self.encoders and name != "present":
@@ -338,6 +340,13 @@ class Multimodal(nn.Module):
                 "All modalities of a batch should have the same number of samples. Found "
                 f"{lengths | masks}."
             )
+
+    def _is_plain(self, inputs: Mapping[str, Any]) -> bool:
+        """The usual batch, recognised quickly: a tensor a modality, all of one length."""
+        if type(inputs) is not dict or inputs.keys() != set(self.modalities):
+            return False
+        tensors = all(isinstance(x, Tensor) and x.ndim for x in inputs.values())
+        return tensors and len({x.shape[0] for x in inputs.values()}) == 1
 
     def _examine(self, example: Mapping[str, Any]) -> None:
         """Learn widths and outputs from a small batch, and that the encoders are independent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,21 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A flag a step, "is the loss finite?", that is read when it has arrived: one update late."""
+    """The loss of a step, that is read when it has arrived in host memory: one update late."""
 
     def __init__(self) -> None:
         self._pending: tuple[Tensor, torch.cuda.Event | None, Callable[[], str]] | None = None
 
     def set(self, loss: Tensor, report: Callable[[], str]) -> None:
         """Note a loss, and who can tell more about it."""
-        finite = loss.detach().isfinite()
-        if not finite.is_cuda:
-            self._pending = (finite, None, report)
+        noted = loss.detach()
+        if noted.dtype is not torch.float32:
+            noted = noted.float()
+        if not noted.is_cuda:
+            self._pending = (noted, None, report)
             return
-        host = torch.empty((), dtype=torch.bool, pin_memory=True)
-        host.copy_(finite, non_blocking=True)
+        host = torch.empty((), dtype=torch.float32, pin_memory=True)
+        host.copy_(noted, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
         self._pending = (host, event, report)
@@ -37,14 +40,14 @@ class Watch:
         """Raise FloatingPointError if the noted loss was not finite; `wait` for it if asked to."""
         if self._pending is None:
             return
-        flag, event, report = self._pending
+        loss, event, report = self._pending
         if event is not None and wait:
             event.synchronize()
         elif event is not None and not event.query():
             return
         self._pending = None
-        # The flag is in host memory. Read past torch, so that it is plain to see: no device waits.
-        if not ctypes.c_bool.from_address(flag.data_ptr()).value:
+        # The loss is in host memory. Read past torch, so that it is plain to see: no device waits.
+        if not math.isfinite(ctypes.c_float.from_address(loss.data_ptr()).value):
             raise FloatingPointError(report())
 
 

@@ -91,7 +91,7 @@ class Run:
             this.fetched += 1
             if planned is not None and this.fetched == planned.fetched:
                 set_random_state(planned.last, loader)
-            this.last = random_state(loader, devices=False)
+            this.last = random_state(loader, devices=False, before=this.last)
             try:
                 item = next(iterator)
             except StopIteration:
