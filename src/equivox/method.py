@@ -219,7 +219,9 @@ class Chain(Method):
             method.prepare(run)
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
-        for method in reversed(self._parts()):
+        # Who draws its own samples is innermost: it has no use for the batches of another.
+        inwards = sorted(self._parts(), key=lambda m: m.resamples)
+        for method in inwards[::-1]:
             batches = method.epoch(batches, run)
         yield from batches
 
@@ -228,21 +230,21 @@ class Chain(Method):
             method.conclude(run)
 
     def features(self, features: Features, step: Step) -> Features:
-        for method in self._parts():
+        for step.link, method in enumerate(self._parts()):
             features = method.features(features, step)
         return features
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        for method in self._parts():
+        for step.link, method in enumerate(self._parts()):
             losses = method.losses(losses, step)
         return losses
 
     def gradients(self, update: Update) -> None:
-        for method in self._parts():
+        for update.link, method in enumerate(self._parts()):
             method.gradients(update)
 
     def updated(self, update: Update) -> None:
-        for method in self._parts():
+        for update.link, method in enumerate(self._parts()):
             method.updated(update)
 
     def predict(self, output: Output) -> Tensor:

@@ -116,7 +116,7 @@ class Multimodal(nn.Module):
         self._check_widths()
         self.tokens = nn.ParameterDict()
         if blank == "token":
-            self._require("widths", self.widths)
+            self.require("widths")
             self.tokens.update({m: nn.Parameter(torch.zeros(self.widths[m])) for m in encoders})
 
     @staticmethod
@@ -265,7 +265,7 @@ class Multimodal(nn.Module):
             one = map_values(lambda x: x.to(like.dtype), self._template[name])
             feature = map_tensors(lambda x: x.to(like.device).expand(rows, *x.shape[1:]), one)
         else:
-            self._require("widths", self.widths)
+            self.require("widths")
             space = () if getattr(self.fusion, "pool", True) else like.shape[2:]
             feature = like.new_zeros(rows, self.widths[name], *space)
         by = self._filler(name, feature)
@@ -305,8 +305,7 @@ class Multimodal(nn.Module):
         """Give every modality a linear head of its own, unless there are heads already."""
         if self.heads is not None:
             return
-        self._require("widths", self.widths)
-        self._require("outputs", self.outputs)
+        self.require("widths", "outputs")
         self.heads = nn.ModuleDict(
             {m: nn.Linear(self.widths[m], self.outputs) for m in self.modalities}  # type: ignore[arg-type]
         )
@@ -397,12 +396,14 @@ class Multimodal(nn.Module):
                 f"{sorted(self.modalities)} and {sorted(self.widths)}."
             )
 
-    def _require(self, what: str, found: Any) -> None:
-        if not found:
-            raise ValueError(
-                f"The model's `{what}` should be known here. Found a fusion that does not declare "
-                "them. Pass `Multimodal(..., example=inputs)` with a small batch."
-            )
+    def require(self, *facts: str) -> None:
+        """Raise ValueError where the model does not know its "widths" or "outputs"."""
+        for what in facts:
+            if not getattr(self, what):
+                raise ValueError(
+                    f"The model's `{what}` should be known here. Found a fusion that does not "
+                    "declare them. Pass `Multimodal(..., example=inputs)` with a small batch."
+                )
 
 
 def check_names(encoders: Mapping[str, Any], heads: Mapping[str, Any] | None = None) -> None:

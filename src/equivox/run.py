@@ -208,7 +208,7 @@ class Fork:
     ) -> list[float]:
         """Train; with validation data, end with the weights of the best epoch.
 
-        Returns the validation scores, the mean of `task.correct`, one an epoch. The random state
+        Returns the validation scores, the mean of `task.merit`, one an epoch. The random state
         outside is untouched. Over all ranks, as the real training.
         """
         best: dict[str, Any] | None = None
@@ -243,9 +243,9 @@ class Fork:
         return rows
 
     def score(self, loader: Iterable[Any]) -> float:
-        """The mean of `task.correct` of the prediction, in eval mode."""
+        """The mean of `task.merit` of the prediction, in eval mode."""
         method, task = self.balancer.method, self.balancer.task
-        rows = self.balancer.collect(loader, lambda o, b: task.correct(method.predict(o), b.target))
+        rows = self.balancer.collect(loader, lambda o, b: task.merit(method.predict(o), b.target))
         return float(rows.mean())
 
 

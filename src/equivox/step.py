@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Rows = Tensor | Mapping[str, Tensor]
 Means = Any
+Evidence = dict[tuple[int, str], dict[str, Tensor]]
 
 
 def global_means(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
@@ -47,7 +48,8 @@ class Step:
         self.output: Output
         self.weight: Tensor | None = None
         self.notes: dict[str, Any] = {}
-        self.evidence: dict[str, dict[str, Tensor]] = {}
+        self.evidence: Evidence = {}
+        self.link = 0  # whose stage runs: the methods of a chain do not see each other's evidence
         self._generator = generator
 
     @property
@@ -64,11 +66,16 @@ class Step:
         target = self.batch.target if target is None else target
         if self.weight is None:
             return self.task.loss(logits, target)
-        losses = self.task.loss(logits, target, reduction="none")
+        return self.average(self.task.loss(logits, target, reduction="none"))
+
+    def average(self, rows: Tensor) -> Tensor:
+        """The mean of (batch,) rows of a loss of the method's own, weighted as `loss` is."""
+        if self.weight is None:
+            return rows.mean()
         total = summed([self.weight.sum()])[0]
         # Wrappers average gradients over ranks, hence the factor.
         share = torch.where(total > 0, world() / total, torch.zeros_like(total))
-        return (losses * self.weight).sum() * share
+        return (rows * self.weight).sum() * share
 
     def score(self, logits: Tensor, target: Any = None) -> Tensor:
         """How well each sample is answered: (batch,) in [0, 1], detached, float32."""
@@ -83,7 +90,8 @@ class Step:
     def note(self, name: str, rows: Rows) -> None:
         """Keep (batch,) rows as evidence for the update that this step belongs to."""
         named = rows if isinstance(rows, Mapping) else {"": rows}
-        self.evidence[name] = {key: part.detach().float() for key, part in named.items()}
+        found = {key: part.detach().float() for key, part in named.items()}
+        self.evidence[self.link, name] = found
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform draws, equal on every rank."""
@@ -119,10 +127,11 @@ class Update:
         self.generator = generator
         self.per_loss: dict[str, dict[str, list[Tensor]]] = {}
         self._owned = owned
-        self._evidence: list[dict[str, dict[str, Tensor]]] = []
-        self._means: dict[str, Means] = {}
+        self.link = 0
+        self._evidence: list[Evidence] = []
+        self._means: dict[tuple[int, str], Means] = {}
 
-    def add(self, evidence: dict[str, dict[str, Tensor]]) -> None:
+    def add(self, evidence: Evidence) -> None:
         """Take the evidence of one more step."""
         self._evidence.append(evidence)
 
@@ -130,16 +139,17 @@ class Update:
         """The noted rows of every step, by key."""
         found: dict[str, list[Tensor]] = {}
         for evidence in self._evidence:
-            for key, part in evidence.get(name, {}).items():
+            for key, part in evidence.get((self.link, name), {}).items():
                 found.setdefault(key, []).append(part)
         return found
 
     def mean(self, name: str) -> Means:
         """The mean of noted rows over all steps of the update and all ranks."""
-        if name not in self._means:
+        key = self.link, name
+        if key not in self._means:
             means = global_means(self.rows(name))
-            self._means[name] = means[""] if set(means) == {""} else means
-        return self._means[name]
+            self._means[key] = means[""] if set(means) == {""} else means
+        return self._means[key]
 
     def parameters(self, modality: str) -> list[nn.Parameter]:
         """The parameters of one encoder that have a gradient."""

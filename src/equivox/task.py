@@ -36,6 +36,10 @@ class Task:
         """How right each sample's prediction is, in [0, 1]."""
         return self.score(logits, target)
 
+    def merit(self, logits: Tensor, target: Any) -> Float[Tensor, " batch"]:
+        """What choices on validation data maximise the mean of."""
+        return self.correct(logits, target)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Predictions that may be averaged over models."""
         return logits
@@ -223,6 +227,9 @@ class Regression(Task):
         if reduction == "mean":
             return errors.mean()
         return errors.flatten(1).mean(-1) if errors.ndim > 1 else errors
+
+    def merit(self, logits: Tensor, target: Tensor) -> Tensor:
+        return -self.loss(logits, target, reduction="none")  # exp(-error) is flat far away
 
     def metrics(self) -> Any:
         from torchmetrics import MetricCollection

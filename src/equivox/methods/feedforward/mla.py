@@ -144,8 +144,7 @@ class MLA(Method):
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if not isinstance(model.fusion, SharedHead) or model.fusion.boost is not None:
-            model._require("widths", model.widths)
-            model._require("outputs", model.outputs)
+            model.require("widths", "outputs")
             model.fusion = SharedHead(model.widths, model.outputs or 1)
         if self.weights is not None and set(self.weights) != set(model.modalities):
             raise ValueError(

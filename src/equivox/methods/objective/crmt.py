@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from equivox.distributed import summed, world
 from equivox.features import Features, vector
 from equivox.functional.certificate import (
     certified_radius,
@@ -159,11 +158,11 @@ class CRMT(Method):
         fusion = cast(CertifiedFusion, step.model.fusion)
         parts = fusion.parts(step.output.features)
         if step.epoch >= self.starts:
-            return {"certificate": -_mean(self._radii(fusion, parts, step), step)}
+            return {"certificate": -step.average(self._radii(fusion, parts, step))}
         if self.rho == 0:
             return losses
         margins = margin_loss(list(parts.values()), _target(step))
-        return losses | {"margin": self.rho * _mean(margins, step)}
+        return losses | {"margin": self.rho * step.average(margins)}
 
     def _radii(self, fusion: CertifiedFusion, parts: dict[str, Tensor], step: Step) -> Tensor:
         rows = [step.model.modalities.index(m) for m in parts]
@@ -216,11 +215,3 @@ def _target(step: Step) -> Tensor:
     """Labels as integers, also where they are given as numbers; classes as they are."""
     target: Tensor = step.target
     return target.long() if isinstance(step.task, MultiLabel) else target
-
-
-def _mean(rows: Float[Tensor, " batch"], step: Step) -> Tensor:
-    """The mean over samples, by their weights if there are any."""
-    if step.weight is None:
-        return rows.mean()
-    total = summed([step.weight.sum()])[0].clamp(min=torch.finfo(torch.float32).tiny)
-    return (rows * step.weight).sum() * world() / total

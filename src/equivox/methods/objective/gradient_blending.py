@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import choice
 from equivox.errors import nearest
 from equivox.method import Method
-from equivox.methods.yardstick.alone import Alone, checked_heads, unimodal_losses
+from equivox.methods.yardstick.alone import HEADS, Alone, unimodal_losses
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -133,7 +134,7 @@ class GradientBlending(Method):
         self.super_epoch = super_epoch
         self.warm_up = warm_up
         self.weights = None if weights is None else dict(weights)
-        self.heads = checked_heads(heads)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
         self.sign = sign
         self.delta = delta
         self.w_max = w_max

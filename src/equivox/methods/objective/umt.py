@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from equivox.arguments import number
 from equivox.features import Feature, padding, values
 from equivox.method import Method
-from equivox.methods.yardstick.alone import checked_epochs, frozen_copy, take_encoders
+from equivox.methods.yardstick.alone import frozen_copy, take_encoders
 from equivox.model import Multimodal
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class UMT(Method):
         self.lambda_distill = lambda_distill
         self.distance = distance
         self.init = init
-        self.teacher_epochs = checked_epochs("teacher_epochs", teacher_epochs)
+        self.teacher_epochs = number("teacher_epochs", teacher_epochs, least=0)
         self.starts = starts
         self.ends = ends
         self.fraction = fraction

@@ -127,8 +127,7 @@ class CGGM(Method):
         self.b_clip = b_clip
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        model._require("widths", model.widths)
-        model._require("outputs", model.outputs)
+        model.require("widths", "outputs")
         layers = last_layers(model.fusion, model.outputs)
         if not layers and self.direction != "none":
             raise ValueError(

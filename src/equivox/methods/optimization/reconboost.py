@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.distributed import summed, world
 from equivox.fusion import SharedHead, sum_of
 from equivox.method import Batch, Method
 from equivox.task import MultiLabel, Regression
@@ -149,8 +148,7 @@ class ReconBoost(Method):
                 f"Found {list(self.sequence)}."
             )
         if not isinstance(model.fusion, SharedHead) or model.fusion.boost is None:
-            model._require("widths", model.widths)
-            model._require("outputs", model.outputs)
+            model.require("widths", "outputs")
             model.fusion = SharedHead(
                 model.widths, model.outputs or 1, hidden=self.hidden, boost=True
             )
@@ -205,7 +203,7 @@ class ReconBoost(Method):
         return self._mean(said[learner], said[learner], first, 0.0, step)
 
     def _mean(self, f: Tensor, phi: Tensor, w1: float, w2: float, step: Step) -> Tensor:
-        return _average(boosting_loss(f, phi, step.target, step.task, w1, w2), step)
+        return step.average(boosting_loss(f, phi, step.target, step.task, w1, w2))
 
     def _agreement(self, stage: int, step: Step) -> dict[str, Tensor]:
         said, order = step.output.split, self.sequence
@@ -217,16 +215,8 @@ class ReconBoost(Method):
         p = step.task.probabilities(said[learner])
         p = p.detach() if self.mcr_detach_both else p
         q = step.task.probabilities(said[previous]).detach()
-        return {"agreement": self.alpha * _average((p - q).square().mean(-1), step)}
+        return {"agreement": self.alpha * step.average((p - q).square().mean(-1))}
 
 
 def _fusion(model: Multimodal) -> Any:
     return model.fusion
-
-
-def _average(rows: Tensor, step: Step) -> Tensor:
-    """The mean over the batch; with sample weights, the sum over their global weight."""
-    if step.weight is None:
-        return rows.mean()
-    total = summed([step.weight.sum()])[0].clamp(min=torch.finfo(torch.float32).tiny)
-    return (rows * step.weight).sum() * world() / total

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equivox.distributed import summed, world
+from equivox.distributed import summed
 from equivox.features import Features, vector
 from equivox.fusion import Fused, Fusion, sum_of
 from equivox.method import Batch, Method
@@ -263,8 +263,7 @@ class SustainedBoosting(Method):
                 f"`weights` should be positive, one for each of {list(model.modalities)}. Found "
                 f"{weights}."
             )
-        model._require("widths", model.widths)
-        model._require("outputs", model.outputs)
+        model.require("widths", "outputs")
         model.fusion = Growing(
             model.widths, model.outputs or 1, self.capacity, self.hidden, weights
         )
@@ -305,7 +304,7 @@ class SustainedBoosting(Method):
             each = torch.stack([step.task.probabilities(z) for z in said.each])
             known = torch.where(said.on & ~said.newest, each, 0).sum(0)
         rows = residual_losses(said.added(), known, step.target, step.task, self.lam)
-        boosted = step.loss(pre) + _average(rows, step)
+        boosted = step.loss(pre) + step.average(rows)
         return loss + torch.where(said.newest[0].view(()), 0, boosted)
 
     def gradients(self, update: Update) -> None:
@@ -324,11 +323,3 @@ class SustainedBoosting(Method):
 
 def _fusion(model: Multimodal) -> Any:
     return model.fusion
-
-
-def _average(rows: Tensor, step: Step) -> Tensor:
-    """The mean over the batch; with sample weights, the sum over their global weight."""
-    if step.weight is None:
-        return rows.mean()
-    total = summed([step.weight.sum()])[0].clamp(min=torch.finfo(torch.float32).tiny)
-    return (rows * step.weight).sum() * world() / total

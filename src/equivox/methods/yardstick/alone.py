@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from equivox.arguments import choice
 from equivox.method import Batch, Method
-from equivox.task import Regression, Task
 
 if TYPE_CHECKING:
     from equivox.model import Output
     from equivox.run import Fork, Run
     from equivox.step import Step
+
+HEADS = ("own", "split")
 
 
 class Alone(Method):
@@ -40,7 +42,7 @@ class Alone(Method):
     def __init__(self, *, modality: str, heads: str = "own") -> None:
         super().__init__()
         self.modality = modality
-        self.heads = checked_heads(heads)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         for batch in batches:
@@ -81,13 +83,6 @@ def unimodal_losses(step: Step, logits: dict[str, Tensor]) -> dict[str, Tensor]:
     return {modality: step.loss(said) for modality, said in logits.items()}
 
 
-def merit(task: Task, logits: Tensor, target: Any) -> Tensor:
-    """What choices on validation data maximise: `task.correct`, for regression minus the loss."""
-    if isinstance(task, Regression):
-        return -task.loss(logits, target, reduction="none")
-    return task.correct(logits, target)
-
-
 def trained_alone(run: Run, epochs: int) -> Iterator[tuple[str, Fork]]:
     """Every modality trained alone, one after another, from the weights that the model has now.
 
@@ -125,17 +120,3 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     for parameter in frozen.parameters():
         parameter.grad = None
     return frozen
-
-
-def checked_heads(heads: str) -> str:
-    """`heads`, if it is one of the two kinds."""
-    if heads not in ("own", "split"):
-        raise ValueError(f'`heads` should be "own" or "split". Found `{heads!r}`.')
-    return heads
-
-
-def checked_epochs(name: str, epochs: int) -> int:
-    """`epochs`, if it is zero or more."""
-    if epochs < 0:
-        raise ValueError(f"`{name}` should be zero or more. Found `{name} = {epochs}`.")
-    return epochs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from equivox.methods.yardstick.alone import Independent, merit
+from equivox.methods.yardstick.alone import Independent
 
 if TYPE_CHECKING:
     from equivox.model import Multimodal, Output
@@ -40,7 +40,7 @@ class BestUnimodal(Independent):
     def conclude(self, run: Run) -> None:
         rows = run.collect(
             run.validation or (),
-            lambda o, b: {m: merit(run.task, said, b.target) for m, said in o.unimodal.items()},
+            lambda o, b: {m: run.task.merit(said, b.target) for m, said in o.unimodal.items()},
         )
         self.scores.copy_(torch.stack([rows[m].mean() for m in run.model.modalities]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from equivox.methods.yardstick.alone import Independent, merit
+from equivox.methods.yardstick.alone import Independent
 from equivox.task import Regression, Task
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def best_weights(
 
     def value(votes: Tensor) -> tuple[float, float]:
         mean = mean_prediction(task, logits, votes, temperatures)
-        return float(merit(task, mean, target).mean()), -float(task.loss(mean, target))
+        return float(task.merit(mean, target).mean()), -float(task.loss(mean, target))
 
     one = torch.eye(len(logits), device=temperatures.device)
     votes = torch.ones_like(temperatures)

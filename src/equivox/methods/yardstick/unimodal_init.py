@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from equivox.arguments import number
 from equivox.method import Batch, Method
-from equivox.methods.yardstick.alone import checked_epochs, take_encoders
+from equivox.methods.yardstick.alone import take_encoders
 
 if TYPE_CHECKING:
     from equivox.run import Run
@@ -41,7 +42,7 @@ class UnimodalInit(Method):
     def __init__(self, *, freeze: bool = True, epochs: int = 20) -> None:
         super().__init__()
         self.freeze = freeze
-        self.epochs = checked_epochs("epochs", epochs)
+        self.epochs = number("epochs", epochs, least=0)
         self.leaves_unused = freeze  # type: ignore[misc]
         self.idle = frozenset({"encoders"} if freeze else ())  # type: ignore[misc]
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from equivox.arguments import choice
 from equivox.method import Method
-from equivox.methods.yardstick.alone import checked_heads, unimodal_losses
+from equivox.methods.yardstick.alone import HEADS, unimodal_losses
 
 if TYPE_CHECKING:
     from equivox.step import Step
@@ -37,7 +38,7 @@ class UnimodalLosses(Method):
         if gamma < 0:
             raise ValueError(f"`gamma` should be zero or more. Found `gamma = {gamma}`.")
         self.gamma = gamma
-        self.heads = checked_heads(heads)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         said = step.output.unimodal if self.heads == "own" else step.output.split
