@@ -8,7 +8,7 @@ is taken within a round, and the median over the rounds is reported. What a meth
 epoch is not in it. A step is what is done for one batch of the loader, however many updates that is.
 
 `bound` is the ratio that the passes alone would cost: every traversal of an encoder is counted by
-hooks, one unit forwards and two backwards. `memory` is the ratio of the peaks within a step,
+hooks, one unit forwards and two backwards, also in copies that a method keeps. `memory` is the ratio of the peaks within a step,
 parameters, gradients and momentum included.
 """
 
@@ -47,15 +47,19 @@ class Block(nn.Module):
         return (self.norms[1](self.second(y)) + self.shortcut(x)).relu()
 
 
-def resnet() -> nn.Module:
+class Encoder(nn.Sequential):
+    """An encoder, by whose class its copies are found wherever a method keeps them."""
+
+
+def resnet() -> Encoder:
     """A small ResNet for 3 x 64 x 64, 64 features."""
     blocks = [Block(3, 16, 2), Block(16, 32, 2), Block(32, 64, 2)]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Encoder(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def mlp() -> nn.Module:
+def mlp() -> Encoder:
     """A small MLP for 32 numbers, 64 features."""
-    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+    return Encoder(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
 
 
 @dataclass(frozen=True)
@@ -165,38 +169,40 @@ class Balanced:
         self.optimizer.zero_grad()
 
 
-def seconds(side: Plain | Balanced) -> float:
-    """The time of an epoch's steps, per batch of the loader: fetching a batch and stepping on it.
+def seconds(side: Plain | Balanced) -> tuple[float, int]:
+    """The time of an epoch, per batch of the loader, and how many steps were made in it.
 
-    What is done before the first batch and after the last is left out: a method may measure there.
+    It is that of fetching batches and stepping on them. What is done before the first batch and
+    after the last is left out: a method may measure there.
     """
-    total, steps = 0.0, side.epoch()
+    total, count, steps = 0.0, 0, side.epoch()
     step = next(steps, None)
     while step is not None:
         start = time.perf_counter()
         step()
         stepped = time.perf_counter()
-        step = next(steps, None)
+        step, count = next(steps, None), count + 1
         total += (stepped if step is None else time.perf_counter()) - start
-    return total / len(side.loader)
+    return total / len(side.loader), count
 
 
 def passes(side: Plain | Balanced) -> float:
-    """Traversals of encoders per batch of the loader: one unit forwards, two backwards."""
-    units = [0]
+    """Traversals of encoders per step: one unit forwards, two backwards. Copies count as well."""
+    units, count = [0], 0
 
-    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def counted(module: nn.Module, inputs: Any, output: Tensor) -> None:
         units[0] += 1
         if output.requires_grad:
             output.register_hook(lambda _: units.__setitem__(0, units[0] + 2))
 
-    net = side.net if isinstance(side, Plain) else side.balancer.model.encoders
     for step in side.epoch():  # hooks for the step alone, not for what is measured between epochs
-        handles = [net[m].register_forward_hook(count) for m in "ab"]
+        found = [module for module in side.modules.modules() if isinstance(module, Encoder)]
+        handles = [module.register_forward_hook(counted) for module in found]
         step()
+        count += 1
         for handle in handles:
             handle.remove()
-    return units[0] / len(side.loader)
+    return units[0] / count
 
 
 def peak(side: Plain | Balanced) -> int:
@@ -208,7 +214,8 @@ def peak(side: Plain | Balanced) -> int:
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         step()
-    list(map(lambda rest: rest(), steps))
+    for step in steps:
+        step()
     running = largest = 0
     for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]":
@@ -238,25 +245,32 @@ def measure(load: Load, names: list[str], rounds: int) -> list[Cost]:
     for side in (plain, *sides.values()):
         for _ in range(2):
             seconds(side)
-    plain_passes, plain_peak = passes(plain), peak(plain)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    times: dict[str, list[tuple[float, float, int]]] = {name: [] for name in names}
     for _ in range(rounds):
-        before = seconds(plain)
+        before, _ = seconds(plain)
         for name, side in sides.items():
-            mine = seconds(side)
-            after = seconds(plain)
-            times[name].append((mine, min(before, after)))
+            mine, steps = seconds(side)
+            after, _ = seconds(plain)
+            times[name].append((mine, min(before, after), steps))
             before = after
-    rows = []
-    for name, side in sides.items():
-        ratio = statistics.median(mine / other for mine, other in times[name])
-        bound = passes(side) / plain_passes
-        extra = statistics.median(mine - other for mine, other in times[name])
-        mine = statistics.median(mine for mine, _ in times[name])
-        memory = peak(side) / plain_peak
-        row = Cost(load.name, name, ratio, bound, ratio / bound, memory, mine * 1e6, extra * 1e6)
-        rows.append(row)
-    return rows
+    return [cost(load, name, sides[name], times[name], plain) for name in names]
+
+
+def cost(
+    load: Load, name: str, side: Balanced, times: list[tuple[float, float, int]], plain: Plain
+) -> Cost:
+    """A method's row, from its rounds: its own time, that of plain torch, and its steps."""
+    each = passes(side) / passes(plain) / load.steps  # of a step
+    return Cost(
+        load.name,
+        name,
+        statistics.median(mine / other for mine, other, _ in times),
+        statistics.median(each * steps for _, _, steps in times),
+        statistics.median(mine / other / (each * steps) for mine, other, steps in times),
+        peak(side) / peak(plain),
+        statistics.median(mine for mine, _, _ in times) * 1e6,
+        statistics.median(mine - other for mine, other, _ in times) * 1e6,
+    )
 
 
 def built(name: str) -> Method:

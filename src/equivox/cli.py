@@ -1,4 +1,4 @@
-"""The command line: `equivox demo`, `train`, `methods` and `doctor`.
+"""The command line: `equivox demo`, `methods`, `train`, `compare` and `doctor`.
 
 Exit codes: 0, it went well; 1, it failed; 2, what was asked for cannot be; 75, the run was asked to
 end and left a checkpoint; 130, it was interrupted from the keyboard. Nothing slow is imported
@@ -8,7 +8,6 @@ before a command needs it.
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import json
 import os
@@ -165,7 +164,7 @@ def _train_parser(commands: Any) -> Parser:
             option,
             dest=target,
             action="append",
-            type=_assignment,
+            type=_option,
             default=argparse.SUPPRESS,
             metavar="NAME=VALUE",
             help=text,
@@ -174,6 +173,31 @@ def _train_parser(commands: Any) -> Parser:
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
     parser.add_argument("--device", default="cpu", help="where to train, for example cuda (cpu)")
     parser.add_argument("--quiet", action="store_true", help="do not print every epoch")
+    return parser
+
+
+def _compare_parser(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "compare", help="compare methods on data sets over seeds", description=_COMPARE
+    )
+    parser.add_argument(
+        "--data", required=True, help="data sets with commas, NAME or NAME:OPTION=VALUE:…"
+    )
+    parser.add_argument(
+        "--methods",
+        default="all",
+        help="methods with commas, NAME or NAME:ARGUMENT=VALUE:…; all by default",
+    )
+    parser.add_argument("--seeds", type=_positive, default=5, help="runs of each method (5)")
+    parser.add_argument("--epochs", type=_positive, help="epochs (the data set's recipe)")
+    parser.add_argument(
+        "--search",
+        type=_positive,
+        metavar="TRIALS",
+        help="choose hyper-parameters on validation data, with so many trials for every method",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder")
+    parser.add_argument("--jobs", type=_positive, default=2, help="processes (2)")
     return parser
 
 
@@ -187,6 +211,10 @@ def _doctor_parser(commands: Any) -> Parser:
 _DEMO = "Trains on bundled data, shows which encoder is neglected and what helps, writes a page."
 _METHODS = "The whole catalogue: every paper of the field and the yardsticks, implemented or not."
 _TRAIN = "One run: configuration, metrics, checkpoints and result in one folder."
+_COMPARE = (
+    "Methods x data sets x seeds as folders of runs; called again, it goes on where it was. Writes "
+    "the tables, paired by seed, against joint training and the best simple baseline."
+)
 _DOCTOR = "Looks for packages that break torch, for GPU faults, malware, and what is missing."
 
 
@@ -202,21 +230,13 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """A name and its value, which is a number, a word, or anything in JSON or Python.
+def _option(text: str) -> tuple[str, Any]:
+    from equivox.bench.experiment import assignment
 
-    >>> _assignment("alpha=0.3"), _assignment("noise=False"), _assignment("z=tanh")
-    (('alpha', 0.3), ('noise', False), ('z', 'tanh'))
-    """
-    name, separator, value = text.partition("=")
-    if not separator or not name.strip():
-        raise argparse.ArgumentTypeError(f"it should be written NAME=VALUE. Found `{text}`.")
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return name.strip(), read(value)
-        except (ValueError, SyntaxError):
-            continue
-    return name.strip(), value
+    try:
+        return assignment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 # ── the commands ────────────────────────────────────────────────────────────────────────────────
@@ -316,6 +336,12 @@ def _print_result(result: Result, folder: Path) -> None:
     print(f"{result.epochs} epochs, {result.seconds:.1f} s of training: {folder}")
 
 
+def compare(given: argparse.Namespace) -> int:
+    """Compare methods on data sets."""
+    code: int = importlib.import_module("equivox.bench.comparing").main(given)
+    return code
+
+
 def doctor(_: argparse.Namespace) -> int:
     """Look for faults."""
     from equivox.doctor import diagnose, gather
@@ -331,9 +357,10 @@ PARSERS = {
     "demo": _demo_parser,
     "methods": _methods_parser,
     "train": _train_parser,
+    "compare": _compare_parser,
     "doctor": _doctor_parser,
 }
-COMMANDS = {"demo": demo, "methods": methods, "train": train, "doctor": doctor}
+COMMANDS = {"demo": demo, "methods": methods, "train": train, "compare": compare, "doctor": doctor}
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────

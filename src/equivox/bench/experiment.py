@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import math
@@ -142,6 +143,23 @@ class Experiment:
         """The fields in which two experiments differ, with both values."""
         mine, theirs = self.to_json(), other.to_json()
         return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """A name and its value, which is a number, a word, or anything in JSON or Python.
+
+    >>> assignment("alpha=0.3"), assignment("noise=False"), assignment("z=tanh")
+    (('alpha', 0.3), ('noise', False), ('z', 'tanh'))
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise ValueError(f"it should be written NAME=VALUE. Found `{text}`.")
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return name.strip(), read(value)
+        except (ValueError, SyntaxError):
+            continue
+    return name.strip(), value
 
 
 def _owner(argument: str, classes: Mapping[str, type[Method]]) -> tuple[str, str]:

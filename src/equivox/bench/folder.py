@@ -84,7 +84,7 @@ class Folder:
 
     def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` that of a checkpoint: what was written after it goes."""
-        _replace(self.path / METRICS, "".join(_line(record) for record in records).encode())
+        replace(self.path / METRICS, "".join(_line(record) for record in records).encode())
 
     def add_metrics(self, record: Mapping[str, Any]) -> None:
         """One more line, on the disk when this returns."""
@@ -98,7 +98,7 @@ class Folder:
         from safetensors.torch import save
 
         plain = {name: x.detach().cpu().contiguous().clone() for name, x in predictions.items()}
-        _replace(self.path / PREDICTIONS, save(plain))
+        replace(self.path / PREDICTIONS, save(plain))
         write(self.path / RESULT, result)
 
     def checkpoint(self) -> Any:
@@ -128,10 +128,10 @@ def read_experiment(path: Path) -> Experiment:
 
 def write(path: Path, plain: Any) -> None:
     """Plain values as JSON, in place of an older file at once or not at all."""
-    _replace(path, (json.dumps(plain, indent=1) + "\n").encode())
+    replace(path, (json.dumps(plain, indent=1) + "\n").encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.new")
     with beside.open("wb") as file:
         file.write(content)
