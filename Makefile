@@ -10,7 +10,7 @@ ifneq ($(wildcard ../shared/data),)
 export EQUIVOX_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint docs bench
+.PHONY: demo test lint docs bench table
 
 demo: .venv/.installed
 	$(BIN)/equivox demo
@@ -29,7 +29,13 @@ docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 bench: .venv/.installed
-	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/step_cost.py --out docs/results
+
+# Hours of work: called again it goes on where it was, and writes what there is.
+TABLE := latent2,digits,latent3,balanced,noise,xor,redundant,avmnist:train_samples=3000
+table: .venv/.installed
+	$(BIN)/equivox compare --data $(TABLE) --methods all,ogm_ge:alpha=0.5 --seeds 5 --out runs/table
+	cp runs/table/table.md runs/table/table.csv docs/results/
 
 # torch goes first and by name, so that a small CPU build is taken where the machine offers one.
 .venv/.installed: pyproject.toml constraints.txt

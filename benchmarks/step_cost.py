@@ -5,11 +5,11 @@
 Two loads: `compute`, two small ResNets on 3 x 64 x 64 with batches of 32, and `overhead`, two
 small MLPs. All methods are timed in turn within every round, in one process on one thread; a ratio
 is taken within a round, and the median over the rounds is reported. What a method does once an
-epoch is not in it. A step is what is done for one batch of the loader, however many updates that is.
+epoch is not in it. Everything is per batch of the loader, however many steps a method makes of it.
 
 `bound` is the ratio that the passes alone would cost: every traversal of an encoder is counted by
-hooks, one unit forwards and two backwards, also in copies that a method keeps. `memory` is the ratio of the peaks within a step,
-parameters, gradients and momentum included.
+hooks, one unit forwards and two backwards, also in copies that a method keeps. `memory` is the
+ratio of the peaks within a step, parameters, gradients and momentum included.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def passes(side: Plain | Balanced) -> float:
     """Traversals of encoders per step: one unit forwards, two backwards. Copies count as well."""
     units, count = [0], 0
 
-    def counted(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def counted(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         units[0] += 1
         if output.requires_grad:
             output.register_hook(lambda _: units.__setitem__(0, units[0] + 2))

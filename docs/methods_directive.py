@@ -1,4 +1,4 @@
-"""The `{method}` directive: the generated facts on a method's card."""
+"""Generated pages: `{method}`, the facts on a card; `{capabilities}`, the suite's table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from equivox import methods
+from equivox.testing import CHECKS
 
 FLAGS = (
     "per_loss_gradients", "needs_validation", "needs_index", "resamples", "leaves_unused",
@@ -55,7 +56,79 @@ class MethodFacts(SphinxDirective):
         return [fields]
 
 
+TASKS = {
+    "trains_regression": "Regression",
+    "trains_multi_label": "MultiLabel",
+    "trains_dense": "Dense",
+}
+
+
+def capabilities() -> tuple[list[list[str]], list[str]]:
+    """A row for every method, a cell for every check; and the notes that the cells number."""
+    notes: list[str] = []
+    rows = []
+    for key in methods.names():
+        method = methods.get(key)
+        cells = [key]
+        for check in CHECKS:
+            if check in method.exceptions:
+                cells.append(_noted(f"{check}: {method.exceptions[check]}", notes))
+            elif TASKS.get(check, method.tasks[0]) not in method.tasks:
+                cells.append("refused")
+            else:
+                cells.append("✓")
+        rows.append(cells)
+    return rows, notes
+
+
+def _noted(note: str, notes: list[str]) -> str:
+    if note not in notes:
+        notes.append(note)
+    return f"({notes.index(note) + 1})"
+
+
+class Capabilities(SphinxDirective):
+    """The table of methods and checks, and below it why a check does not apply."""
+
+    def run(self) -> list[nodes.Node]:
+        rows, notes = capabilities()
+        heads = ["method", *(check.replace("_", " ") for check in CHECKS)]
+        listed = nodes.enumerated_list(
+            "", *(nodes.list_item("", nodes.paragraph(text=note)) for note in notes)
+        )
+        return [table(heads, rows), listed]
+
+
+class Checks(SphinxDirective):
+    """What each check asks."""
+
+    def run(self) -> list[nodes.Node]:
+        fields = nodes.field_list()
+        for name, check in CHECKS.items():
+            fields += nodes.field(
+                "",
+                nodes.field_name(text=name.replace("_", " ")),
+                nodes.field_body("", nodes.paragraph(text=inspect.getdoc(check))),
+            )
+        return [fields]
+
+
+def table(heads: list[str], rows: list[list[str]]) -> nodes.table:
+    """A table of plain text."""
+    group = nodes.tgroup(cols=len(heads))
+    group += [nodes.colspec(colwidth=1) for _ in heads]
+    group += nodes.thead("", _row(heads))
+    group += nodes.tbody("", *map(_row, rows))
+    return nodes.table("", group)
+
+
+def _row(cells: list[str]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph(text=cell)) for cell in cells))
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("method", MethodFacts)
+    app.add_directive("capabilities", Capabilities)
+    app.add_directive("checks", Checks)
     return {"parallel_read_safe": True}

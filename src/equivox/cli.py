@@ -186,7 +186,7 @@ def _compare_parser(commands: Any) -> Parser:
     parser.add_argument(
         "--methods",
         default="all",
-        help="methods with commas, NAME or NAME:ARGUMENT=VALUE:…; all by default",
+        help="methods with commas, all or NAME or NAME:ARGUMENT=VALUE:… (all)",
     )
     parser.add_argument("--seeds", type=_positive, default=5, help="runs of each method (5)")
     parser.add_argument("--epochs", type=_positive, help="epochs (the data set's recipe)")

@@ -12,15 +12,15 @@ from typing import Any
 
 from equivox import methods
 from equivox.bench.compare import Choice, Job, choose, run_jobs, search_jobs, work
+from equivox.bench.experiment import Experiment
 from equivox.bench.leaderboard import boards, markdown, table
-from equivox.errors import nearest
 
 
 def main(given: argparse.Namespace) -> int:
     """Compare; 0, or 1 where runs broke or another process is still busy with some."""
     data = [Choice.parse(text) for text in given.data.split(",")]
     chosen = _methods(given.methods)
-    _check(data)
+    _check(data, chosen)
     given.out.mkdir(parents=True, exist_ok=True)
     problems = []
     if given.search:
@@ -52,23 +52,18 @@ def write(out: Path) -> str:
 
 
 def _methods(text: str) -> list[Choice]:
-    if text == "all":
-        return [Choice(name) for name in methods.names()]
-    found = [Choice.parse(part) for part in text.split(",")]
-    for choice in found:
-        methods.get(choice.name)
+    found: list[Choice] = []
+    for part in text.split(","):
+        found += map(Choice, methods.names()) if part == "all" else [Choice.parse(part)]
     return found
 
 
-def _check(data: Sequence[Choice]) -> None:
-    from equivox import data as datasets
-
+def _check(data: Sequence[Choice], chosen: Sequence[Choice]) -> None:
+    """Refuse unknown names and arguments before the first run."""
     for choice in data:
-        if choice.name not in datasets.names():
-            raise ValueError(
-                f"The data should be known sets. Found `{choice.name}`. "
-                + nearest(choice.name, datasets.names())
-            )
+        Experiment(choice.name, data_options=choice.options)
+    for choice in chosen:
+        Experiment(data[0].name, choice.name, arguments=choice.options)
 
 
 def _work(what: str, jobs: Sequence[Job], given: argparse.Namespace) -> list[str]:
