@@ -20,7 +20,9 @@ hypothesis.settings.load_profile("equivox")
 # hook checks the annotated shapes of the mathematics at every call.
 for _name in ("Bool", "Float", "Int"):
     setattr(builtins, _name, getattr(jaxtyping, _name))
-jaxtyping.install_import_hook(["equivox.functional", "equivox.methods"], "beartype.beartype")
+jaxtyping.install_import_hook(
+    ["equivox.functional", "equivox.methods", "equivox.modules"], "beartype.beartype"
+)
 
 
 @pytest.fixture(scope="session")

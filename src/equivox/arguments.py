@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
+
+from equivox.errors import nearest
 
 Number = TypeVar("Number", bound=float | None)
 Choice = TypeVar("Choice")
@@ -60,3 +62,19 @@ def choice(name: str, value: Choice, known: Sequence[object]) -> Choice:
     *others, last = (f'"{each}"' if isinstance(each, str) else str(each) for each in known)
     rule = f"{', '.join(others)} or {last}" if others else last
     raise ValueError(f"`{name}` should be {rule}. Found `{value!r}`.")
+
+
+def names(name: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse given names that are not known.
+
+    >>> names("factors", {"vidoe": 2.0}, ("audio", "video"))
+    Traceback (most recent call last):
+    ...
+    ValueError: `factors` should name some of audio, video. Found `vidoe`. Did you mean `video`?
+    """
+    for each in given:
+        if each not in known:
+            raise ValueError(
+                f"`{name}` should name some of {', '.join(known)}. Found `{each}`. "
+                + nearest(each, known)
+            )

@@ -33,6 +33,7 @@ FIELDS = {
     "weight_decay": (float, "weight decay (the recipe)"),
     "optimizer": (str, "sgd, adam or adamw (sgd)"),
     "clip": (float, "the greatest norm of the gradient (none)"),
+    "fusion": (str, "concat, sum, gated, film, attention or shared_head (the data set's)"),
 }
 """The fields of an experiment that are options, with their types and helps."""
 

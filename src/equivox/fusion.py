@@ -301,3 +301,14 @@ def mean_of_others(parts: Mapping[str, Tensor], name: str) -> Tensor | None:
     """The mean of all parts but one, or None where there is no other."""
     others = [part for other, part in parts.items() if other != name]
     return sum_of(others) / len(others) if others else None
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "concat": Concat,
+    "sum": Sum,
+    "gated": Gated,
+    "film": FiLM,
+    "attention": Attention,
+    "shared_head": SharedHead,
+}
+"""The ready fusions by name; each is built from the widths and the number of outputs."""

@@ -61,6 +61,21 @@ class Step:
         """The modalities of this batch."""
         return tuple(self.output.features)
 
+    def there(self) -> Tensor | None:
+        """Which modalities each sample has, (batch, modalities) booleans; None where it has all.
+
+        By what the batch holds, its `present` entry, and the plan of the epoch.
+        """
+        batch, names = self.batch, self.model.modalities
+        present = batch.inputs.get("present", {})
+        if batch.keep is None and not present and len(self.modalities) == len(names):
+            return None
+        some = leaves(self.output.features)[0]
+        keep = some.new_ones(len(some), len(names)) if batch.keep is None else batch.keep
+        columns = [present.get(m, True) if m in self.modalities else False for m in names]
+        masks = [torch.as_tensor(c, device=some.device).expand(len(some)) for c in columns]
+        return torch.stack(masks, 1) & keep.bool()
+
     def loss(self, logits: Tensor, target: Any = None) -> Tensor:
         """The task's loss, a scalar; with sample weights, their sum over the global weight."""
         target = self.batch.target if target is None else target

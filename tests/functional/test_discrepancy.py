@@ -8,6 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivox.functional import mean_of_others, ratio_to_others
+from equivox.functional.discrepancy import (
+    lead_over_worse,
+    regulation_strength,
+    share_of_others,
+    weak_modality,
+)
 
 SCORES = st.lists(st.floats(0.0625, 128, width=32), min_size=2, max_size=6)
 
@@ -78,3 +84,52 @@ def test_a_single_modality_is_compared_with_itself() -> None:
 def test_scores_of_any_shape() -> None:
     rho = ratio_to_others({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([2.0, 2.0])})
     torch.testing.assert_close(rho["a"], torch.tensor([0.5, 2.0]))
+
+
+def test_dead_zone_and_who_is_weak() -> None:
+    for r, weak in ((0.99, None), (1.0, None), (1.01, None), (0.989, "a"), (1.011, "b")):
+        assert weak_modality({"a": r, "b": 1.0}) == weak
+    assert weak_modality({"a": 0.9, "b": 0.3, "c": 0.5}) == "b"
+    assert weak_modality({"a": 0.5, "b": 0.5, "c": 0.5}) is None
+    assert weak_modality({"a": 0.9}) is None
+    assert weak_modality({"a": 0.0, "b": 0.0}) is None
+    assert weak_modality({"a": 0.5, "b": 0.0}) == "b"
+
+
+@given(scores=st.lists(st.floats(0.125, 8), min_size=3, max_size=6), factor=st.floats(0.125, 8))
+def test_who_is_weak_depends_on_neither_scale_nor_order(scores: list[float], factor: float) -> None:
+    named = {f"m{i}": score for i, score in enumerate(scores)}
+    weak = weak_modality(named, tau=0.0)
+    if weak is None:
+        assert max(scores) == pytest.approx(min(scores))
+    else:
+        assert named[weak] == min(scores)
+        scaled = weak_modality({m: factor * x for m, x in named.items()}, tau=0.0)
+        assert scaled is None or named[scaled] == pytest.approx(min(scores))
+        turned = weak_modality(dict(reversed(named.items())), tau=0.0)
+        assert turned is not None and named[turned] == min(scores)
+
+
+@given(SCORES)
+def test_shares_of_the_others_add_up_to_one_less(gains: list[float]) -> None:
+    shares = share_of_others(named(gains))
+    assert float(sum(shares.values())) == pytest.approx(len(gains) - 1, abs=1e-6)
+    backwards = share_of_others(dict(reversed(named(gains).items())))
+    assert all(torch.isclose(backwards[m], b) for m, b in shares.items())
+
+
+@given(SCORES)
+def test_leads_do_not_depend_on_the_zero_of_the_scores(scores: list[float]) -> None:
+    found = lead_over_worse(named(scores))
+    moved = lead_over_worse(named([score - 200 for score in scores]))
+    for m, lead in found.items():
+        assert lead >= 0
+        torch.testing.assert_close(moved[m], lead, rtol=1e-4, atol=1e-3)
+    assert found[min(named(scores), key=lambda m: named(scores)[m])] == 0
+
+
+def test_regulation_grows_with_the_lead_up_to_its_bound() -> None:
+    delta = torch.linspace(0, 20, 50)
+    alpha = regulation_strength(delta, beta=0.9)
+    assert alpha[0] == 0 and (alpha.diff() >= 0).all()
+    torch.testing.assert_close(alpha[-1], torch.tensor(0.9).exp())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from equivox.functional import flat_dot, flat_norm, gradients, scale_gradient
+from equivox.functional.gradients import clip_where_large_
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -129,3 +130,21 @@ def test_float64_stays_float64() -> None:
 def test_lists_of_unequal_length() -> None:
     with pytest.raises(ValueError, match="Found 1 and 2 tensors"):
         flat_dot([torch.ones(1)], [torch.ones(1)] * 2)
+
+
+@given(seed=st.integers(0, 99), limit=st.floats(0.1, 5))
+def test_all_gradients_are_clipped_where_a_watched_entry_is_large(seed: int, limit: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    before = [torch.randn(shape, generator=generator) for shape in ((3, 2), (4,))]
+    after = [g.clone() for g in before]
+    clip_where_large_(after, after[:1], limit)
+    large = bool((before[0].abs() > limit).any())
+    factor = min(1.0, limit / float(flat_norm(before))) if large else 1.0
+    for new, old in zip(after, before, strict=True):
+        torch.testing.assert_close(new, factor * old)
+
+
+def test_nothing_watched_nothing_clipped() -> None:
+    g = torch.tensor([9.0])
+    clip_where_large_([g], [], 1.0)
+    assert g == 9

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivox.functional.masking import nested_masks, random_mask, sine_ramp
+from equivox.functional.masking import (
+    channels,
+    mask_channels,
+    nested_masks,
+    random_mask,
+    sine_ramp,
+)
 
 
 def test_the_worked_ramp() -> None:
@@ -40,3 +46,21 @@ def test_masks_are_nested(modalities: int) -> None:
     counts = torch.arange(modalities, 0, -1)[:, None].expand(-1, 7)
     assert torch.equal(masks.sum(-1), counts)
     assert bool((masks[1:] <= masks[:-1]).all())
+
+
+@pytest.mark.parametrize(
+    ("shape", "pool", "axis"),
+    [((4, 3), True, 1), ((4, 5, 3), True, 2), ((4, 3, 5), False, 1), ((4, 3, 5, 5), True, 1)],
+)
+def test_a_masked_channel_is_zero_everywhere(shape: tuple[int, ...], pool: bool, axis: int) -> None:
+    torch.manual_seed(0)
+    x, kept = torch.randn(shape), torch.tensor([True, False, True])
+    padding = torch.zeros(4, 5, dtype=torch.bool)
+    assert channels(x, pool) == 3
+    masked, untouched = mask_channels((x, padding), kept, pool)
+    assert untouched is padding
+    for i, stays in enumerate(kept):
+        expected = x.select(axis, i) if stays else torch.zeros_like(x.select(axis, i))
+        assert torch.equal(masked.select(axis, i), expected)
+    rest = mask_channels(x, ~kept, pool)
+    assert torch.equal(masked + rest, x)

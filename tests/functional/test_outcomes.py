@@ -100,3 +100,7 @@ def test_info_nce_equals_its_definition_and_is_symmetric() -> None:
     torch.testing.assert_close(info_nce(a, b, 0.5), torch.stack(rows).mean() / 2)
     torch.testing.assert_close(info_nce(b, a, 0.5), info_nce(a, b, 0.5))
     assert float(info_nce(a[:1], b[:1])) == 0
+    weight = torch.tensor([3.0, 0, 1, 2])
+    torch.testing.assert_close(info_nce(a, b, 0.5, weight), weight @ torch.stack(rows) / 12)
+    torch.testing.assert_close(info_nce(a, b, 0.5, 7 * torch.ones(4)), info_nce(a, b, 0.5))
+    assert float(info_nce(a, b, 0.5, torch.zeros(4))) == 0

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivox.functional import class_means, entropy, prototype_logits
+from equivox.functional.prototypes import moved_prototypes, prototype_loss
 
 Z = {
     "first": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
@@ -123,3 +124,21 @@ def test_entropy_has_a_right_gradient_without_nan() -> None:
     entropy(extreme).sum().backward()
     assert extreme.grad is not None
     assert bool(extreme.grad.isfinite().all())
+
+
+def test_prototypes_move_with_momentum_on_the_old() -> None:
+    old, new = torch.ones(3, 1), torch.full((3, 1), 2.0)
+    seen, found = torch.tensor([True, False, True]), torch.tensor([True, True, False])
+    moved = moved_prototypes(old, new, seen, found, 0.2)
+    torch.testing.assert_close(moved, torch.tensor([[1.8], [2.0], [1.0]]))
+
+
+def test_an_unseen_class_counts_for_nothing() -> None:
+    logits = torch.tensor([[[0.0, 1.0, -torch.inf]], [[0.5, 0.0, -torch.inf]]], requires_grad=True)
+    errors = prototype_loss(logits, torch.tensor([[2], [0]]), torch.tensor([[False], [True]]))
+    errors.sum().backward()
+    assert errors[0] == 0
+    assert errors[1].isfinite()
+    assert logits.grad is not None
+    assert not logits.grad[0].any()
+    assert logits.grad.isfinite().all()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from equivox import Balancer, Classification, Concat, Joint, Method, Multimodal, Regression
 from equivox.functional import shapley_values
-from equivox.methods.optimization.agm import AGM, agm_coefficients, discrepancies
+from equivox.functional.discrepancy import discrepancies, factors_by_discrepancy
+from equivox.methods.optimization.agm import AGM
 
 NAMES = ("audio", "video")
 TOGETHER = torch.tensor([[2, 0.5, -1], [0.2, 1, 0.3]])
@@ -63,11 +64,11 @@ def test_responses_of_the_worked_example() -> None:
 
 def test_coefficients_of_the_worked_example() -> None:
     assert numbers(discrepancies(SCORES)) == pytest.approx([1.524217, 0.656075], abs=1e-5)
-    first = agm_coefficients(SCORES, dict.fromkeys(NAMES, torch.tensor(0.0)), alpha=1.5)
+    first = factors_by_discrepancy(SCORES, dict.fromkeys(NAMES, torch.tensor(0.0)), alpha=1.5)
     assert numbers(first) == pytest.approx([0.455516, 1.675125], abs=1e-5)
     running = {"audio": torch.tensor(0.9), "video": torch.tensor(0.7)}
     assert numbers(discrepancies(running)) == pytest.approx([0.818731, 1.221403], abs=1e-5)
-    later = agm_coefficients(SCORES, running, alpha=1.5)
+    later = factors_by_discrepancy(SCORES, running, alpha=1.5)
     assert numbers(later) == pytest.approx([0.347070, 2.334954], abs=1e-5)
 
 
@@ -79,7 +80,7 @@ def test_discrepancies_of_three() -> None:
 def test_only_the_upper_side_is_capped() -> None:
     scores = {"a": torch.tensor(0.0), "b": torch.tensor(18.0)}
     running = {"a": torch.tensor(18.0), "b": torch.tensor(0.0)}
-    k = agm_coefficients(scores, running, alpha=0.5, cap=4.0)
+    k = factors_by_discrepancy(scores, running, alpha=0.5, cap=4.0)
     assert k["a"].item() == 0.0
     assert k["b"].item() == pytest.approx(torch.tensor(2.0).exp().item())
 
@@ -185,7 +186,7 @@ def test_tokens_cannot_be_zeroed() -> None:
         if mask == "feature":
             assert balancer(inputs, torch.arange(6) % 2).isfinite()
         else:
-            with pytest.raises(TypeError, match="Found no floating tensor in that of `text`"):
+            with pytest.raises(TypeError, match="Found none in that of `text`"):
                 balancer(inputs, torch.arange(6) % 2)
 
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import equivox as ev
+from equivox.functional.dependence import dependence, dependent
 from equivox.method import Batch
-from equivox.methods.feedforward.amco import AMCo, dependence, dependent
+from equivox.methods.feedforward.amco import AMCo
 from equivox.step import Step
 
 AUDIO = torch.tensor([[2.0, 0, 0], [0, 1.5, 0]])
@@ -31,6 +32,15 @@ def test_shares_of_a_sample_add_up_to_one(task: ev.Task) -> None:
     for logits in ({"a": AUDIO, "b": VIDEO, "c": -AUDIO}, dict.fromkeys("ab", 0 * AUDIO)):
         total = torch.stack(list(dependence(logits, task).values())).sum(0)
         torch.testing.assert_close(total, torch.ones(2))
+
+
+@pytest.mark.parametrize("task", [ev.Classification(), ev.MultiLabel()])
+def test_shares_belong_to_their_modality(task: ev.Task) -> None:
+    logits = {"a": AUDIO, "b": VIDEO, "c": -AUDIO}
+    shares = dependence(logits, task)
+    turned = dependence(dict(reversed(logits.items())), task)
+    for modality, share in shares.items():
+        torch.testing.assert_close(turned[modality], share)
 
 
 def test_one_modality_is_never_masked() -> None:
@@ -86,7 +96,7 @@ def test_a_wholly_masked_feature_learns_from_its_own_loss_alone() -> None:
     torch.testing.assert_close(found, list(expected))
 
 
-def test_worked_loss_with_masked_logits() -> None:
+def test_worked_loss_with_masked_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     balancer, _, _ = problem(mask_on="logit", epochs=1)
     fusion = ev.Concat({"audio": 3, "video": 3}, 3)
     with torch.no_grad():
@@ -96,8 +106,8 @@ def test_worked_loss_with_masked_logits() -> None:
     inputs = {"audio": AUDIO, "video": VIDEO}
     step = Step(model, ev.Classification(), Batch(inputs, Y), 0, torch.Generator())
     step.output = model(inputs)
-    step.notes["amco audio"] = torch.tensor([False, True, True])
-    step.notes["amco video"] = torch.tensor([True, True, True])
+    kept = {"audio": torch.tensor([False, True, True]), "video": torch.tensor([True, True, True])}
+    monkeypatch.setattr(balancer.method, "_kept", lambda *_: kept)
     found = balancer.method.losses({"joint": step.loss(step.output.logits)}, step)
     expected = {"joint": 0.598473, "audio": 0.304263, "video": 0.982097}
     assert {m: float(x.detach()) for m, x in found.items()} == pytest.approx(expected, abs=1e-6)
@@ -135,5 +145,5 @@ def test_logit_masks_need_shares() -> None:
     "options", [{"epsilon": 0.0}, {"p_max": 2.0}, {"mask_on": "x"}, {"epochs": 0}]
 )
 def test_bad_arguments_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="should be"):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` should"):
         AMCo(**options)

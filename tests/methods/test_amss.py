@@ -12,9 +12,14 @@ from torch.nn import functional as F
 from equivox import Balancer, Classification, Concat, Joint, Method, Multimodal, Regression
 from equivox.functional import entropy
 from equivox.functional.label_entropy import constant_loss, label_facts
-from equivox.functional.sampling import inclusion_probabilities, successive_draws, systematic_draws
-from equivox.functional.units import spread, units_of
-from equivox.methods.optimization.amss import AMSS, unit_probabilities, update_ratios
+from equivox.functional.sampling import (
+    inclusion_probabilities,
+    successive_draws,
+    systematic_draws,
+    update_ratios,
+)
+from equivox.functional.units import spread, unit_shares, units_of
+from equivox.methods.optimization.amss import AMSS
 from equivox.task import MultiLabel
 
 P = torch.tensor([0.4, 0.1, 0.3, 0.2])
@@ -120,9 +125,19 @@ def test_numbers_of_units_by_hand() -> None:
     assert torch.floor(10 * q[1:] + 1e-6).tolist() == [1, 9]
 
 
+def test_shares_and_ratios_forget_scale_and_order() -> None:
+    g = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    p, _ = unit_shares(g, (1, 1, 6, 3))
+    torch.testing.assert_close(p.sum(-1), torch.ones(1))
+    torch.testing.assert_close(unit_shares(-7 * g, (1, 1, 6, 3))[0], p)
+    torch.testing.assert_close(unit_shares(g.flip(0), (1, 1, 6, 3))[0], p.flip(-1))
+    rho = torch.tensor([0.3, 0.9, 0.5])
+    torch.testing.assert_close(update_ratios(rho.flip(0), 0.5), update_ratios(rho, 0.5).flip(0))
+
+
 def test_vanished_gradient_is_not_masked() -> None:
     for value in (0.0, float("nan"), float("inf")):
-        _, known = unit_probabilities(torch.full((4, 2), value), (1, 1, 4, 2))
+        _, known = unit_shares(torch.full((4, 2), value), (1, 1, 4, 2))
         assert not known.any()
 
 

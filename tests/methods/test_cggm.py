@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from equivox import Balancer, Classification, Concat, Joint, Method, Multimodal, Sum
-from equivox.methods.optimization.cggm import CGGM, balance_terms, direction_loss, last_layers
+from equivox.functional.alignment import alignment_loss
+from equivox.functional.discrepancy import share_of_others
+from equivox.methods.optimization.cggm import CGGM
+from equivox.modules.classifiers import last_layers
 
 
 def named(*values: float) -> dict[str, Tensor]:
@@ -55,14 +58,14 @@ def update(balancer: Balancer, seed: int = 3) -> dict[str, Tensor]:
 def test_balance_of_the_worked_examples(
     gains: tuple[float, ...], expected: tuple[float, ...]
 ) -> None:
-    found = [b.item() for b in balance_terms(named(*gains)).values()]
+    found = [b.item() for b in share_of_others(named(*gains)).values()]
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_direction_of_the_worked_examples() -> None:
-    three = direction_loss(balance_terms(named(0.1, 0.3, -0.05)), named(0.5, -0.2, 0.1))
+    three = alignment_loss(share_of_others(named(0.1, 0.3, -0.05)), named(0.5, -0.2, 0.1))
     assert three.item() == pytest.approx(0.519048, abs=1e-6)
-    huge = direction_loss(balance_terms(named(0.125, -0.125)), named(0.6, 0.7))
+    huge = alignment_loss(share_of_others(named(0.125, -0.125)), named(0.6, 0.7))
     assert huge.item() == pytest.approx(11874999.35, rel=1e-8)
 
 
@@ -73,13 +76,13 @@ def test_direction_of_the_worked_examples() -> None:
 def test_balance_sums_to_one_less_and_the_direction_is_bounded(
     gains: list[float], angles: list[float]
 ) -> None:
-    balance = balance_terms(named(*gains))
+    balance = share_of_others(named(*gains))
     size = sum(b.abs() for b in balance.values())
     if abs(sum(gains) + 1e-8) > 1e-6:
         assert abs(sum(balance.values()) - len(gains) + 1) < 1e-6 + 1e-8 * size + 0.011
-    loss = direction_loss(balance, named(*angles[: len(gains)]))
+    loss = alignment_loss(balance, named(*angles[: len(gains)]))
     assert -1e-9 <= loss <= 2 * size / len(gains) * (1 + 1e-12) + 1e-9
-    aligned = direction_loss(balance, named(*[1.0] * len(gains)))
+    aligned = alignment_loss(balance, named(*[1.0] * len(gains)))
     if all(b >= 0 for b in balance.values()):
         assert aligned == pytest.approx(0.0, abs=1e-9)
 
@@ -115,7 +118,7 @@ def test_the_first_gain_is_the_accuracy_itself() -> None:
     said = {m: method.classifiers[m](z) for m, z in features.items()}
     gains = {m: (z.argmax(1) == target).double().mean() for m, z in said.items()}
     update(balancer)
-    expected = balance_terms(gains)
+    expected = share_of_others(gains)
     for m, b in expected.items():
         torch.testing.assert_close(method.balance[m].data, b, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(method.previous[m].data, gains[m], rtol=1e-6, atol=1e-6)
@@ -136,7 +139,7 @@ def test_the_direction_enters_the_next_update(fusion: Any) -> None:
         m: nn.functional.cosine_similarity(w.flatten(), torch.cat(weights, 1).flatten(), dim=0)
         for m, w in heads.items()
     }
-    loss = 0.2 * direction_loss({m: method.balance[m].data for m in heads}, cosines)
+    loss = 0.2 * alignment_loss({m: method.balance[m].data for m in heads}, cosines)
     pulls = torch.autograd.grad(loss, weights)
     second, without = update(ours, 4), update(plain, 4)
     names = {id(p): k for k, p in ours.model.named_parameters()}
@@ -169,7 +172,7 @@ def test_the_papers_direction_is_a_double_backward() -> None:
             cosines[m] = nn.functional.cosine_similarity(g.flatten(), h.flatten(), dim=0)
         update(plain)
         other: Any = plain.method
-        return 0.2 * direction_loss({m: other.balance[m].data for m in cosines}, cosines)
+        return 0.2 * alignment_loss({m: other.balance[m].data for m in cosines}, cosines)
 
     turns = torch.autograd.grad(total(), [linear.weight, linear.bias])
     expected = update(bound(CGGM(clip=None, rho=1.0, direction="none")))
@@ -195,6 +198,13 @@ def test_bounds_tame_an_exact_cancellation() -> None:
     method._balance({"m0": torch.tensor(0.5), "m1": torch.tensor(0.5)})
     balance = method._balance({"m0": torch.tensor(0.625), "m1": torch.tensor(0.375)})
     assert [b.item() for b in balance.values()] == [-2.0, 2.0]
+
+
+def test_an_encoder_that_does_not_learn_is_left_alone() -> None:
+    balancer = bound(CGGM())
+    balancer.model.encoders["m1"].requires_grad_(False)
+    found = update(balancer)
+    assert "encoders.m0.weight" in found and "encoders.m1.weight" not in found
 
 
 def test_the_classifiers_have_a_rate_of_their_own() -> None:

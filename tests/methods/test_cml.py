@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.methods.objective.cml import CML, rises
+from equivox.functional.confidence import rises
+from equivox.method import Batch
+from equivox.methods.objective.cml import CML
+from equivox.step import Step
 
 FULL = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0.2, 0, 0]])
 PART = torch.tensor([[3.0, 0, 0], [0, 0.5, 0], [0, 1, 0]])
@@ -89,6 +92,26 @@ def test_orders_are_drawn_for_every_sample_and_batch(reduction: str) -> None:
         assert float(distances.min()) < 1e-6
         met.add(int(distances.argmin()))
     assert met == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1), ("sum", 2)])
+def test_weights_share_the_batch_among_its_samples(reduction: str, factor: int) -> None:
+    features = {
+        "audio": torch.tensor([[2.0, 0], [1, 0]]),
+        "video": torch.tensor([[0, 2.0], [0, 1]]),
+    }
+    balancer = late_fusion(AUDIO, VIDEO, 2, reduction=reduction, chain_loss=False, weight=1.0)
+    step = Step(balancer.model, balancer.task, Batch(features, Y), 0, torch.Generator())
+    step.output = balancer.model(features)
+    # Whichever is removed, confidence rises from 1/2 to sigmoid(2) and to sigmoid(1).
+    rises_by = torch.tensor([2.0, 1.0]).sigmoid() - 0.5
+    for weight, expected in (
+        (None, rises_by.mean()),
+        ([3.0, 1], (3 * rises_by[0] + rises_by[1]) / 4),
+    ):
+        step.weight = None if weight is None else torch.tensor(weight)
+        found = balancer.method.losses({"joint": torch.zeros(())}, step)["calibration"]
+        torch.testing.assert_close(found, factor * expected)
 
 
 def test_a_silent_modality_gives_no_hinge() -> None:

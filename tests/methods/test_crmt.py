@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from equivox import Balancer, Classification, Concat, MultiLabel, Multimodal, Regression
 from equivox.functional.certificate import certified_radius, margin_loss, row_normalised
-from equivox.methods.objective.crmt import CRMT, CertifiedFusion
+from equivox.methods.objective.crmt import CRMT
+from equivox.modules.certified import CertifiedFusion
 from equivox.testing import Problem
 from equivox.testing.problem import sgd, state, steps
 

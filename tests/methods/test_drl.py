@@ -8,48 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.methods.optimization.drl import (
-    DRL,
-    cluster_purity,
-    diagnosis_labels,
-    relearning_weight,
-)
+from equivox.methods.optimization.drl import DRL
 
 Items = list[tuple[dict[str, Tensor], Tensor]]
-
-
-def test_weight_by_hand() -> None:
-    w = relearning_weight(0.25, strength=3.0)
-    assert w == pytest.approx(0.635149, abs=1e-6)
-    assert torch.tensor(1.0).lerp(torch.tensor(0.2), w).item() == pytest.approx(0.491881, abs=1e-6)
-    assert relearning_weight(0.2, strength=3.0) == pytest.approx(0.537050, abs=1e-6)
-
-
-def test_purity_of_separated_classes_does_not_depend_on_scales_or_constants() -> None:
-    torch.manual_seed(0)
-    labels = torch.arange(60) % 3
-    features = torch.randn(60, 2) * 0.01 + labels[:, None]
-    noise = torch.randn(60, 1) * 1e-3
-    assert cluster_purity(features, labels, 3) == 1
-    assert cluster_purity(features * torch.tensor([1e3, 1e-3]), labels, 3) == 1
-    assert cluster_purity(torch.cat([features, torch.ones(60, 1)], 1), labels, 3) == 1
-    assert cluster_purity(noise, labels, 3) < 0.7
-    assert cluster_purity(torch.zeros(60, 2), labels, 3) == pytest.approx(1 / 3)
-
-
-def test_every_cluster_needs_a_sample() -> None:
-    with pytest.raises(ValueError, match="validation data"):
-        cluster_purity(torch.zeros(2, 1), torch.tensor([0, 1]), 3)
-
-
-def test_labels_of_other_tasks() -> None:
-    y = torch.arange(10.0).view(10, 1)
-    assert diagnosis_labels(ev.Regression(1), y, y, bins=5).bincount().tolist() == [2] * 5
-    train = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1]])
-    found = diagnosis_labels(
-        ev.MultiLabel(3), train, torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 0]])
-    )
-    assert found.tolist() == [1, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +64,16 @@ def test_an_event_touches_the_encoders_parameters_alone(count: int) -> None:
     assert changed
     assert changed <= parameters
     assert all("momentum_buffer" in optimizer.state[p] for p in balancer.model.parameters())
+
+
+def test_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tanh(3 * 0.25) = 0.635149 and tanh(3 * 0.2) = 0.537050 of the way back."""
+    monkeypatch.setattr(DRL, "_gaps", lambda *_: {"a": 0.25, "b": 0.2})
+    before, after, _, _ = event(DRL(period=1))
+    initial = dict(balanced(DRL())[0].model.state_dict())
+    for m, w in {"a": 0.635149, "b": 0.537050}.items():
+        name = f"encoders.{m}.0.weight"
+        torch.testing.assert_close(after[name], w * initial[name] + (1 - w) * before[name])
 
 
 def test_an_infinite_gain_gives_the_initial_weights() -> None:

@@ -7,15 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.methods.data.dyncim import (
-    DynCIM,
-    curriculum_weights,
-    geometric_mean_ratio,
-    harmonic_mean_rate,
-    modality_gates,
-    sample_metrics,
-)
+from equivox.functional.curriculum import curriculum_weights, sample_metrics
+from equivox.functional.gating import geometric_mean_ratio, harmonic_mean_rate, modality_gates
+from equivox.methods.data.dyncim import DynCIM
 from equivox.methods.yardstick.unimodal_losses import UnimodalLosses
+from equivox.modules.running import RunningMoments
 
 Items = list[tuple[dict[str, Tensor], Tensor]]
 
@@ -51,6 +47,34 @@ def test_by_hand() -> None:
     ratio = geometric_mean_ratio(torch.tensor(0.8), torch.tensor([0.4, 0.8]))
     assert ratio.item() == pytest.approx(math.sqrt(2), abs=1e-6)
     assert harmonic_mean_rate(torch.tensor([0.1, 0.3])).item() == pytest.approx(0.15)
+
+
+def test_ratio_and_rate_do_not_depend_on_order_and_scale() -> None:
+    q, rates = torch.tensor([0.4, 0.8, 0.5]), torch.tensor([0.1, 0.3, 0.2])
+    found = geometric_mean_ratio(torch.tensor(0.6), q)
+    torch.testing.assert_close(geometric_mean_ratio(torch.tensor(0.3), q.flip(0) / 2), found)
+    found = harmonic_mean_rate(rates)
+    torch.testing.assert_close(harmonic_mean_rate(3 * rates.flip(0)), 3 * found)
+    assert rates.min() < found < rates.mean()
+
+
+def test_metrics_do_not_depend_on_the_order_of_the_modalities() -> None:
+    torch.manual_seed(0)
+    fused, y = torch.randn(5, 4), torch.arange(5) % 4
+    alone = {m: torch.randn(5, 4) for m in "abc"}
+    other = dict(reversed(alone.items()))
+    found = sample_metrics(fused, alone, y, ev.Classification())
+    torch.testing.assert_close(sample_metrics(fused, other, y, ev.Classification()), found)
+
+
+def test_running_moments_start_with_the_first_value() -> None:
+    past = RunningMoments((2,), beta=0.75)
+    assert past.ratio(torch.tensor([3.0, 5.0])).tolist() == [1.0, 1.0]
+    for x in ([2.0, 4.0], [4.0, 4.0]):
+        past.follow_(torch.tensor(x))
+    assert past.mean.tolist() == [2.5, 4.0]
+    assert past.variance.tolist() == [1.0, 0.0]  # (4 - 2)² / 4
+    assert past.ratio(torch.tensor([5.0, 2.0])).tolist() == [2.0, 0.5]
 
 
 @pytest.mark.parametrize("task", [ev.Classification(), ev.MultiLabel()])

@@ -1,4 +1,4 @@
-"""G-Blend: the worked example, the guards, the schedule, and probes that leave no trace."""
+"""G-Blend: the blended loss, the schedule, and probes that leave no trace."""
 
 from __future__ import annotations
 
@@ -10,61 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from equivox import Balancer, Joint
-from equivox.methods.objective.gradient_blending import GradientBlending, blend, raw_weights
+from equivox.functional.blending import gain_per_overfitting
+from equivox.methods.objective.gradient_blending import GradientBlending
 from equivox.run import Run
 from equivox.testing.problem import Problem, sgd, state, steps
-
-# (audio, visual, joint), each (training, hold-out)
-BEFORE = torch.tensor([[1.20, 1.30], [1.60, 1.70], [1.40, 1.50]])
-AFTER = torch.tensor([[0.40, 1.00], [1.00, 1.20], [0.50, 1.00]])
-WEIGHTS = torch.tensor([0.022089, 0.920387, 0.057524])
-
-
-def test_the_worked_example() -> None:
-    raw = raw_weights(BEFORE, AFTER)
-    torch.testing.assert_close(raw, torch.tensor([1.2, 50.0, 3.125]), rtol=1e-4, atol=0)
-    torch.testing.assert_close(blend(raw), WEIGHTS, rtol=1e-4, atol=0)
-    assert (WEIGHTS @ torch.tensor([0.9, 1.1, 0.7])).item() == pytest.approx(1.072572, abs=1e-5)
-
-
-@pytest.mark.parametrize("factor", [0.1, 7.0])
-def test_a_common_factor_of_the_losses_changes_nothing(factor: float) -> None:
-    raw = raw_weights(factor * BEFORE, factor * AFTER)
-    torch.testing.assert_close(raw, raw_weights(BEFORE, AFTER) / factor, rtol=1e-3, atol=0)
-    torch.testing.assert_close(blend(raw), WEIGHTS, rtol=1e-3, atol=0)
-
-
-def test_permuting_the_losses_permutes_the_weights() -> None:
-    order = torch.tensor([2, 0, 1])
-    torch.testing.assert_close(
-        blend(raw_weights(BEFORE[order], AFTER[order])), blend(raw_weights(BEFORE, AFTER))[order]
-    )
-
-
-def test_no_overfitting_gives_a_finite_weight() -> None:
-    before, after = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.8, 0.8]])
-    assert raw_weights(before, after).item() == pytest.approx(2e7, rel=1e-4)
-
-
-def test_without_any_gain_the_weights_are_uniform() -> None:
-    raw = raw_weights(AFTER, BEFORE)
-    assert (raw == 0).all()
-    torch.testing.assert_close(blend(raw), torch.full((3,), 1 / 3))
-    assert (raw_weights(AFTER, BEFORE, sign="abs") > 0).all()
-
-
-def test_end_values_instead_of_differences() -> None:
-    after = torch.tensor([[0.5, 1.0], [1.0, 0.9]])
-    found = raw_weights(torch.zeros(2, 2), after, delta=False)
-    torch.testing.assert_close(found, torch.tensor([1.0 / 0.25, 0.9 / 1e-8]), rtol=1e-4, atol=0)
-
-
-@pytest.mark.parametrize("w_max", [0.4, 0.6, 0.95])
-def test_an_upper_limit(w_max: float) -> None:
-    capped = blend(torch.tensor([1.2, 50.0, 3.125]), w_max)
-    assert capped.max().item() == pytest.approx(min(w_max, 0.920387), rel=1e-4)
-    assert capped.sum().item() == pytest.approx(1)
-    assert capped.argsort().tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize("heads", ["own", "split"])
@@ -136,7 +85,7 @@ def test_a_probe_of_one_modality_by_hand() -> None:
             optimizer.zero_grad()
             F.cross_entropy(net(x["audio"]), y).backward()
             optimizer.step()
-    expected = raw_weights(before.unsqueeze(0), values().unsqueeze(0))
+    expected = gain_per_overfitting(before.unsqueeze(0), values().unsqueeze(0))
     next(iter(balancer.epoch(problem.loader())))
     torch.testing.assert_close(balancer.method.raw[:1], expected, rtol=1e-3, atol=1e-6)
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import equivox as ev
 from equivox.features import vector
-from equivox.methods.feedforward.greedy import (
-    Greedy,
+from equivox.functional.learning_speed import (
     conditional_speeds,
     conditional_utilisation,
     learning_speed,
 )
+from equivox.methods.feedforward.greedy import Greedy
 from equivox.mmtm import MMTM, MMTMBlock
 from equivox.testing import Problem
 from equivox.testing.problem import sgd, steps
@@ -116,6 +116,8 @@ def test_learning_speed_is_one_ratio_over_the_set() -> None:
     moving.grad = torch.tensor([2.0, 0.0])
     assert float(learning_speed([moving, still])) == pytest.approx(4 / 14)
     assert float(learning_speed([nn.Parameter(torch.zeros(2))])) == 0
+    moving.grad *= 3
+    assert float(learning_speed([still, moving])) == pytest.approx(9 * 4 / 14)
 
 
 def test_utilisation() -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from equivox import Balancer, Classification, Concat, Joint, Method, Multimodal
-from equivox.methods.optimization.inforeg import InfoReg, lead, regulation_strength
+from equivox.functional.discrepancy import lead_over_worse, regulation_strength
+from equivox.methods.optimization.inforeg import InfoReg
 
 
 def bound(method: Method, count: int = 2) -> tuple[Balancer, torch.optim.Optimizer]:
@@ -62,9 +63,9 @@ def test_strengths_of_the_worked_example() -> None:
 
 def test_the_lead_is_over_the_worse_ones() -> None:
     scores = {"a": torch.tensor(-1.0), "b": torch.tensor(-2.0), "c": torch.tensor(-4.0)}
-    assert [x.item() for x in lead(scores).values()] == pytest.approx([2.0, 2.0, 0.0])
-    assert all(x == 0 for x in lead(dict.fromkeys("abc", torch.tensor(-1.0))).values())
-    assert lead({"a": torch.tensor(-1.0)})["a"] == 0
+    assert [x.item() for x in lead_over_worse(scores).values()] == pytest.approx([2.0, 2.0, 0.0])
+    assert all(x == 0 for x in lead_over_worse(dict.fromkeys("abc", torch.tensor(-1.0))).values())
+    assert lead_over_worse({"a": torch.tensor(-1.0)})["a"] == 0
 
 
 @pytest.mark.parametrize(("threshold", "epochs"), [(0.04, 2), (1.0, 4)])
@@ -91,7 +92,7 @@ def test_the_leading_encoder_is_tied_to_its_old_weights(count: int) -> None:
             if number == 0:
                 start = before
             optimizer.step()
-            alpha = regulation_strength(lead(scores)["m0"], beta=0.9)
+            alpha = regulation_strength(lead_over_worse(scores)["m0"], beta=0.9)
             assert alpha > 0
             active = balancer.progress.epoch == 1
             for name, p in _learning(balancer):
@@ -101,7 +102,7 @@ def test_the_leading_encoder_is_tied_to_its_old_weights(count: int) -> None:
                     assert number == 0 or not torch.equal(p.grad, plain[name])
                 if name.startswith(("encoders.m0", "fusion")):
                     torch.testing.assert_close(p.grad, expected)
-    assert method.growth["m0"] == 1  # the second epoch compares the first trace with none
+    assert method.traces.growth["m0"] == 1  # the second epoch compares the first trace with none
 
 
 def _learning(balancer: Balancer) -> list[tuple[str, Any]]:
@@ -125,8 +126,8 @@ def test_the_trace_is_that_of_the_loss_alone() -> None:
         balancer(inputs, target).backward()
         optimizer.step()
     expected = sum(step["encoders.m0.weight"] ** 2 for step in joint)
-    torch.testing.assert_close(method.squares["m0"]["0"].data, expected)
-    assert "1" not in method.squares["m0"]  # a bias
+    torch.testing.assert_close(method.traces.squares["m0"]["0"].data, expected)
+    assert "1" not in method.traces.squares["m0"]  # a bias
 
 
 def test_the_official_variant_is_gated_by_the_first_trace_and_adds_the_losses() -> None:
@@ -143,7 +144,7 @@ def test_the_official_variant_is_gated_by_the_first_trace_and_adds_the_losses() 
         loss.backward()
         plain = {k: p.grad.clone() for k, p in _learning(balancer)}
         state: Any = balancer.method
-        old = {m: x["0"].detach().clone() for m, x in state.snapshots.items()}
+        old = {m: x["0"].detach().clone() for m, x in state.anchors.weights.items()}
         here = {k: p.detach().clone() for k, p in _learning(balancer)}
         optimizer.step()
         s = {m: balancer.task.score(z, target).sum() for m, z in output.split.items()}
@@ -165,7 +166,7 @@ def test_the_official_variant_takes_two_modalities_and_no_settings() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="`score` should be one of"):
+    with pytest.raises(ValueError, match='`score` should be "log" or "prob_sum"'):
         InfoReg(score="probability")
     with pytest.raises(ValueError, match="`smooth` should be 1 or more"):
         InfoReg(smooth=0)

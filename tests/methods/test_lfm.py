@@ -12,14 +12,10 @@ from torch import Tensor, nn
 import equivox as ev
 from equivox.functional.divergence import js_divergence, mixture_divergence
 from equivox.functional.outcomes import log_probabilities
-from equivox.methods.objective.lfm import (
-    LFM,
-    averaged_logits,
-    fitted_weight,
-    heuristic_weight,
-    hypergradient,
-    released_signal,
-)
+from equivox.functional.schedules import fitted_weight, heuristic_weight
+from equivox.method import Batch
+from equivox.methods.objective.lfm import LFM, averaged_logits
+from equivox.step import Step
 from equivox.testing import Problem
 from equivox.testing.problem import sgd, steps
 
@@ -55,6 +51,34 @@ def test_worked_alignment() -> None:
 @pytest.mark.parametrize(("k", "expected"), [(0.05, 1.181087), (0.95, 0.269803)])
 def test_worked_loss(k: float, expected: float) -> None:
     assert float(loss_with(k)) == pytest.approx(expected, abs=2e-6)
+
+
+def alignment(inputs: dict[str, Tensor], weight: Tensor | None, **options: Any) -> Tensor:
+    """L_al of a step with these samples and their weights."""
+    balancer = balancer_of(LFM(schedule=0.5, **options))
+    balancer.method.k.fill_(0.5)
+    target = torch.zeros(len(inputs["audio"]), dtype=torch.long)
+    step = Step(balancer.model, balancer.task, Batch(inputs, target), 0, torch.Generator())
+    step.output, step.weight = balancer.model(inputs), weight
+    return balancer.method.losses({"joint": torch.zeros(())}, step)["alignment"].detach()
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": "js"}])
+def test_a_sample_of_weight_two_is_there_twice(options: dict[str, Any]) -> None:
+    given, twice = {"audio": AUDIO, "video": VIDEO}, torch.tensor([0, 0, 1])
+    found = alignment(given, torch.tensor([2.0, 1]), **options)
+    expected = alignment({m: z[twice] for m, z in given.items()}, None, **options)
+    torch.testing.assert_close(found, expected)
+
+
+def test_weights_of_contrasted_samples() -> None:
+    drawn = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    given = dict(zip(("audio", "video"), drawn, strict=True))
+    alone = [alignment(given, weight, alignment="infonce") for weight in torch.eye(3)]
+    found = alignment(given, torch.tensor([3.0, 0, 1]), alignment="infonce")
+    torch.testing.assert_close(found, (3 * alone[0] + alone[2]) / 4)
+    whole = alignment(given, None, alignment="infonce")
+    torch.testing.assert_close(whole, torch.stack(alone).mean())
 
 
 def test_without_alignment_it_is_twice_the_loss() -> None:
@@ -97,44 +121,6 @@ def test_fitted_schedule_is_stretched_and_clamped(
     assert min(met) == pytest.approx(least, abs=1e-4)
 
 
-def test_the_derivative_of_the_worked_toy() -> None:
-    theta = torch.tensor([1.0], requires_grad=True)
-
-    def losses() -> tuple[Tensor, Tensor]:
-        return (theta - 2).square().sum(), (theta + 1).square().sum()
-
-    found = hypergradient(losses, losses, [theta], torch.tensor(0.3), 0.1)
-    assert float(theta.detach()) == pytest.approx(1.02, abs=1e-6)
-    assert float(found) == pytest.approx(1.176, abs=1e-5)
-
-
-def test_the_derivative_equals_finite_differences() -> None:
-    torch.manual_seed(0)
-    x, v, w = torch.randn(3, 5, dtype=torch.float64)
-
-    def after(alpha: float) -> tuple[Tensor, Tensor]:
-        theta = w.clone().requires_grad_()
-        losses = lambda: ((theta * x).sum().cos(), theta.pow(4).sum())  # noqa: E731
-        held_out = lambda: ((theta * v).sum().sin(), theta.sum())  # noqa: E731
-        one = torch.tensor(alpha, dtype=torch.float64)
-        slope = hypergradient(losses, held_out, [theta], one, 0.05)
-        return held_out()[0].detach(), slope
-
-    ahead, behind = after(0.4 + 1e-5)[0], after(0.4 - 1e-5)[0]
-    torch.testing.assert_close(after(0.4)[1], (ahead - behind) / 2e-5)
-
-
-def test_released_signal_is_a_hessian_vector_product() -> None:
-    first, second = (torch.tensor([x], requires_grad=True) for x in (2.0, 3.0))
-
-    def losses() -> tuple[Tensor, Tensor]:
-        return (first * second).square().sum(), first.pow(3).sum()
-
-    found = released_signal(losses, [first, second], torch.tensor(0.5))
-    # H = ½ [[2 b² + 6 a, 4 a b], …] and g = (2 a b², 2 a² b) at a = 2, b = 3.
-    assert float(found) == pytest.approx(0.5 * ((18 + 12) * 36 + 24 * 24))
-
-
 @pytest.mark.parametrize("schedule", ["learned", "learned_code"])
 def test_learned_schedules_move_the_weight_and_leave_the_model(schedule: str) -> None:
     problem = Problem()
@@ -169,5 +155,5 @@ def test_learned_needs_validation_data() -> None:
 
 @pytest.mark.parametrize("options", [{"schedule": "x"}, {"schedule": 2.0}, {"alignment": "x"}])
 def test_bad_arguments_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="should be"):
+    with pytest.raises(ValueError, match="should"):
         LFM(**options)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
+from equivox.functional.distillation import Opinion, distillation_weight
 from equivox.method import Batch
-from equivox.methods.objective.mbsd import MBSD, Opinion, distillation_weight
+from equivox.methods.objective.mbsd import MBSD
 from equivox.step import Step
 
 AUDIO = torch.tensor([[2.0, 0, 0], [0, 1.5, 0]])
@@ -34,13 +35,20 @@ class Given(nn.Module):
         return torch.stack(list(features.values())).sum(0)
 
 
-def losses(logits: dict[str, Tensor], target: Tensor = Y, task: Any = None, **options: Any) -> Any:
-    """All losses of the method, with the logits given."""
+def losses(
+    logits: dict[str, Tensor],
+    target: Tensor = Y,
+    task: Any = None,
+    weight: Tensor | None = None,
+    **options: Any,
+) -> Any:
+    """All losses of the method, with the logits and the samples' weights given."""
     task = task or ev.Classification()
     model = ev.Multimodal({m: nn.Identity() for m in logits}, Given(tuple(logits)))
     method = MBSD(**options)
     step = Step(model, task, Batch(logits, target), 0, torch.Generator())
     step.output = model(logits)
+    step.weight = weight
     return method.losses({"joint": step.loss(step.output.logits)}, step)
 
 
@@ -61,6 +69,17 @@ def test_benchmark_numbers() -> None:
     found = losses({"audio": AUDIO, "video": VIDEO}, benchmark_compat=True)
     assert float(found["distillation"]) == pytest.approx(-0.229804, abs=2e-6)
     assert float(sum(found.values())) == pytest.approx(1.604937, abs=2e-6)
+
+
+@pytest.mark.parametrize("benchmark_compat", [False, True])
+def test_a_sample_of_weight_two_is_there_twice(benchmark_compat: bool) -> None:
+    given, twice = {"audio": AUDIO, "video": VIDEO}, torch.tensor([0, 0, 1])
+    weight = torch.tensor([2.0, 1])
+    found = losses(given, weight=weight, benchmark_compat=benchmark_compat)
+    repeated = {m: z[twice] for m, z in given.items()}
+    expected = losses(repeated, Y[twice], benchmark_compat=benchmark_compat)
+    for term, value in expected.items():
+        torch.testing.assert_close(found[term], value)
 
 
 def test_names_do_not_matter() -> None:

@@ -1,69 +1,13 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.methods.feedforward.mla import MLA, entropy_weights, rls_update
-
-
-def test_update_by_hand() -> None:
-    p = rls_update(torch.eye(2), torch.tensor([1.0, 0.0]), 0.1)
-    torch.testing.assert_close(p, torch.diag(torch.tensor([1 / 11, 1.0])))
-    gradient = torch.tensor([[1.0, 1.0], [2.0, -1.0]]) @ p.T
-    torch.testing.assert_close(gradient, torch.tensor([[1 / 11, 1.0], [2 / 11, -1.0]]))
-    p = rls_update(p, torch.tensor([0.6, 0.8]), 0.1)
-    expected = torch.tensor([[0.087059, -0.056471], [-0.056471, 0.171765]])
-    torch.testing.assert_close(p, expected, rtol=0, atol=1e-6)
-
-
-def test_p_stays_a_shrinking_positive_definite_matrix() -> None:
-    torch.manual_seed(0)
-    p = torch.eye(5, dtype=torch.float64)
-    before = torch.ones(5, dtype=torch.float64)
-    for r in torch.randn(20, 5, dtype=torch.float64):
-        p = rls_update(p, r, 0.05)
-        torch.testing.assert_close(p, p.T)
-        now = torch.linalg.eigvalsh(p)
-        assert (now > 0).all()
-        assert (now <= before + 1e-12).all()
-        before = now
-
-
-def test_the_direction_is_forgotten_as_alpha_vanishes() -> None:
-    r = torch.tensor([0.6, 0.8])
-    lengths = [float((rls_update(torch.eye(2), r, alpha) @ r).norm()) for alpha in (1.0, 0.1, 1e-4)]
-    assert lengths == sorted(lengths, reverse=True)
-    assert lengths[-1] < 1e-3
-
-
-def test_prediction_by_hand() -> None:
-    z = {"a": torch.tensor([[2.0, 0.0]]), "v": torch.tensor([[0.0, 0.0]])}
-    weights = entropy_weights(z)
-    assert float(weights["a"]) == pytest.approx(0.581227, abs=1e-6)
-    assert float(weights["v"]) == pytest.approx(0.418773, abs=1e-6)
-
-
-def test_released_weights_by_hand() -> None:
-    z = {
-        "a": torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
-        "v": torch.tensor([[0.0, 0.0], [0.5, 0.0]]),
-    }
-    weights = entropy_weights(z, "batch")
-    assert float(weights["a"]) == pytest.approx(0.600718, abs=1e-6)
-    assert float(weights["v"]) == pytest.approx(0.399282, abs=1e-6)
-
-
-def test_label_weights_are_binary_entropies() -> None:
-    weights = entropy_weights(
-        {"a": torch.tensor([[0.0, 0.0]]), "v": torch.tensor([[50.0, 0.0]])}, "labels"
-    )
-    halves = torch.tensor([-math.log(2), -math.log(2) / 2]).softmax(0)
-    torch.testing.assert_close(torch.stack([weights["a"], weights["v"]]).flatten(), halves)
+from equivox.functional.least_squares import rls_update
+from equivox.methods.feedforward.mla import MLA
 
 
 def balanced(

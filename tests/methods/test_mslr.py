@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from equivox import Joint, Method
+from equivox.functional.gradients import flat_cosine
 from equivox.functional.learning_rates import dynamic_factors, lag, tracking_factors
-from equivox.methods.optimization.cggm import cosine
 from equivox.methods.optimization.mslr import MSLR
 from equivox.methods.yardstick.unimodal_losses import UnimodalLosses
 from equivox.testing import CHECKS, Problem, check_method
@@ -66,7 +66,7 @@ def test_tracking_factors_by_hand() -> None:
 
 
 def test_cosine_by_hand() -> None:
-    found = cosine([torch.tensor([1.0, 0])], [torch.tensor([1.0, 1])])
+    found = flat_cosine([torch.tensor([1.0, 0])], [torch.tensor([1.0, 1])])
     assert found.item() == pytest.approx(0.707107)
 
 
@@ -139,7 +139,7 @@ def test_factors_stay_within_bounds() -> None:
 def test_warm_up_leaves_the_rates() -> None:
     method = trained(MSLR(mode="atf", warmup=3, eta=1.0)).method
     assert method.rates.tolist() == [1.0, 1.0]
-    assert (method.ema > 0).all() and (method.reference == 0).all()
+    assert (method.tracker.ema > 0).all() and (method.tracker.reference == 0).all()
 
 
 def test_validation_is_needed_by_the_dynamic_rule_alone() -> None:
@@ -156,6 +156,7 @@ def test_validation_is_needed_by_the_dynamic_rule_alone() -> None:
         {"beta": 1.0},
         {"eta": -1.0},
         {"bounds": (2.0, 3.0)},
+        {"factors": {"audio": 0.0}},
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any]) -> None:

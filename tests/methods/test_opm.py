@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equivox import Balancer, Batch, Classification, Concat, Joint, Method, Multimodal
-from equivox.methods.feedforward.opm import OPM, drop_probabilities, dropped, dropped_fraction
+from equivox.functional.dropout import dropped, dropped_fraction
+from equivox.methods.feedforward.opm import OPM, drop_probabilities
 
 Z = {
     "audio": torch.tensor([[1.0, 0.5], [-0.5, 1.0]]),
@@ -77,11 +78,6 @@ def test_probabilities_are_zero_or_at_least_the_base() -> None:
             assert (((q == 0) | (q >= 0.4)) & (q <= 1)).all()
             if count == 2:
                 assert (q > 0).sum() <= 1
-
-
-def test_theta_counts_features() -> None:
-    q = {"audio": torch.tensor(0.5), "video": torch.tensor(0.0)}
-    assert dropped_fraction(q, {"audio": 30, "video": 10}).item() == pytest.approx(0.375)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,9 @@ from equivox import (
     Multimodal,
     Regression,
 )
-from equivox.methods.optimization.pmr import (
-    PMR,
-    first_batches,
-    moved_prototypes,
-    pmr_coefficients,
-    prototype_loss,
-)
+from equivox.functional.discrepancy import lags_and_leads
+from equivox.functional.labels import answers
+from equivox.methods.optimization.pmr import PMR, first_batches
 
 NAMES = ("first", "second")
 Z = {
@@ -47,8 +43,8 @@ def worked(method: PMR) -> Balancer:
         Multimodal(net, Concat(dict.fromkeys(NAMES, 2), 2)), method, task=Classification()
     )
     for m, c in C.items():
-        method.get_buffer(f"prototypes_{m}").copy_(c)
-    method.seen.fill_(True)
+        method.prototypes.of(m).copy_(c)
+    method.prototypes.seen.fill_(True)
     balancer.progress.started = True
     return balancer
 
@@ -83,10 +79,10 @@ def fitted(method: Method, task: Any, target: Tensor, count: int = 3, epochs: in
 
 def test_coefficients_of_the_worked_example() -> None:
     scores = {"first": torch.tensor(0.804430), "second": torch.tensor(0.4613615)}
-    slow, dominant = pmr_coefficients(scores)
+    slow, dominant = lags_and_leads(scores)
     assert [x.item() for x in slow.values()] == pytest.approx([0, 0.743599], abs=1e-5)
     assert [x.item() for x in dominant.values()] == pytest.approx([0.743599, 0], abs=1e-5)
-    slow, dominant = pmr_coefficients(scores, "official")
+    slow, dominant = lags_and_leads(scores, hard=True)
     assert [x.item() for x in slow.values()] == [0, 1]
     assert [x.item() for x in dominant.values()] == [0, 0]
 
@@ -115,30 +111,23 @@ def test_the_prototype_loss_never_reaches_the_dominant_encoder() -> None:
 def test_the_order_of_the_modalities_is_no_matter() -> None:
     assert extra(PMR())[0] == pytest.approx(extra(PMR(), swap=True)[0], abs=1e-6)
     scores = {"a": torch.tensor(0.3), "b": torch.tensor(0.2), "c": torch.tensor(0.9)}
-    one, other = pmr_coefficients(scores), pmr_coefficients(dict(reversed(scores.items())))
+    one, other = lags_and_leads(scores), lags_and_leads(dict(reversed(scores.items())))
     for x, y in zip(one, other, strict=True):
         torch.testing.assert_close(x, y)
 
 
-@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_tie_moves_nobody(variant: str, count: int) -> None:
+def test_a_tie_moves_nobody(hard: bool, count: int) -> None:
     scores = {f"m{i}": torch.tensor(0.25) for i in range(count)}
-    assert not any(x.any() for part in pmr_coefficients(scores, variant) for x in part.values())
+    assert not any(x.any() for part in lags_and_leads(scores, hard) for x in part.values())
 
 
 def test_coefficients_stay_in_bounds() -> None:
-    slow, dominant = pmr_coefficients({"a": torch.tensor(0.0), "b": torch.tensor(1.0)})
+    slow, dominant = lags_and_leads({"a": torch.tensor(0.0), "b": torch.tensor(1.0)})
     assert [slow["a"], slow["b"], dominant["a"], dominant["b"]] == [1, 0, 0, 1]
-    both = pmr_coefficients(dict.fromkeys("ab", torch.tensor(0.0)))
+    both = lags_and_leads(dict.fromkeys("ab", torch.tensor(0.0)))
     assert all(x.isfinite() for part in both for x in part.values())
-
-
-def test_prototypes_move_with_momentum_on_the_old() -> None:
-    old, new = torch.ones(3, 1), torch.full((3, 1), 2.0)
-    seen, found = torch.tensor([True, False, True]), torch.tensor([True, True, False])
-    moved = moved_prototypes(old, new, seen, found, 0.2)
-    torch.testing.assert_close(moved, torch.tensor([[1.8], [2.0], [1.0]]))
 
 
 def test_prototypes_are_the_mean_features_of_the_first_batches() -> None:
@@ -153,10 +142,10 @@ def test_prototypes_are_the_mean_features_of_the_first_batches() -> None:
     inputs = {m: torch.cat([loader[0][0][m], loader[1][0][m]]) for m in NAMES}
     target = torch.cat([loader[0][1], loader[1][1]])
     for m, z in balancer.model.encode(inputs).items():
-        prototypes = method.get_buffer(f"prototypes_{m}")
+        prototypes = method.prototypes.of(m)
         torch.testing.assert_close(prototypes[1], z[target == 1].mean(0))
         assert not prototypes[2].any()
-    assert method.seen.tolist() == [[True, True, False]]
+    assert method.prototypes.seen.tolist() == [[True, True, False]]
 
 
 def test_the_subset_has_a_batch_at_least() -> None:
@@ -165,28 +154,16 @@ def test_the_subset_has_a_batch_at_least() -> None:
     assert list(first_batches(iter([1, 2]), 0.1)) == [1, 2]
 
 
-def test_an_unseen_class_counts_for_nothing() -> None:
-    logits = torch.tensor([[[0.0, 1.0, -torch.inf]], [[0.5, 0.0, -torch.inf]]], requires_grad=True)
-    errors = prototype_loss(logits, torch.tensor([[2], [0]]), torch.tensor([[False], [True]]))
-    errors.sum().backward()
-    assert errors[0] == 0
-    assert errors[1].isfinite()
-    assert not logits.grad[0].any()
-    assert logits.grad.isfinite().all()
-
-
 def test_official_prototypes_have_a_second_first_time() -> None:
     target = torch.arange(12) % 3
     for variant, expected in {"official": True, "paper": False}.items():
         method = PMR(variant=variant, momentum=0.9)
         balancer = fitted(method, Classification(), target, epochs=1)
-        before = {
-            m: method.get_buffer(f"prototypes_{m}").clone() for m in balancer.model.modalities
-        }
+        before = {m: method.prototypes.of(m).clone() for m in balancer.model.modalities}
         inputs = {m: torch.randn(12, 3 + i) for i, m in enumerate(balancer.model.modalities)}
         next(iter(balancer.epoch([(inputs, target)])))
         z = balancer.model.encode(inputs)["m0"]
-        now = method.get_buffer("prototypes_m0")
+        now = method.prototypes.of("m0")
         mean = torch.stack([z[target == k].mean(0) for k in range(3)])
         assert torch.allclose(now, mean, atol=1e-6) == expected
         if not expected:
@@ -204,8 +181,8 @@ def test_a_label_has_a_pair_of_prototypes() -> None:
     target = (torch.rand(12, 3, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     method = PMR()
     balancer = fitted(method, MultiLabel(), target, epochs=1)
-    assert method.seen.shape == (3, 2)
-    assert method.get_buffer("prototypes_m1").shape == (6, 5)
+    assert method.prototypes.seen.shape == (3, 2)
+    assert method.prototypes.of("m1").shape == (6, 5)
     assert all(p.isfinite().all() for p in balancer.parameters())
 
 
@@ -215,7 +192,7 @@ def test_a_regression_has_quantile_bins_that_stay() -> None:
     edges = method.edges.clone()
     assert edges.shape == (3, 3)
     assert (edges.diff(dim=1) > 0).all()
-    labels = method._labels(balancer.task, torch.arange(36.0).view(12, 3) ** 2)
+    labels = answers(balancer.task, torch.arange(36.0).view(12, 3) ** 2, edges)
     assert [x.bincount().tolist() for x in labels.T] == [[3, 3, 3, 3]] * 3
     inputs = {m: torch.randn(12, 3 + i) for i, m in enumerate(balancer.model.modalities)}
     next(iter(balancer.epoch([(inputs, torch.randn(12, 3))])))

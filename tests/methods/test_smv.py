@@ -11,14 +11,9 @@ from torch.utils.data import DataLoader
 
 import equivox as ev
 from equivox.data import Samples
-from equivox.methods.data.smv import (
-    SMV,
-    copies_of,
-    extended,
-    planned_loader,
-    resampling_share,
-    valuation,
-)
+from equivox.data.planned import batches_of_rank, planned_loader
+from equivox.functional.resampling import copies_of, extended, resampling_share, valuation
+from equivox.methods.data.smv import SMV
 
 # Whether audio, video and both are right: the values of audio and video, and the copies of each.
 CASES = {
@@ -192,18 +187,41 @@ def test_it_resumes_in_the_middle_of_an_epoch(variant: str, cut_at: int, own: bo
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_ranks_divide_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [23, 24, 25])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_ranks_cut_the_batches_of_one_process(
+    ranks: int, rows: int, drop_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from equivox.data import planned
+
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
+    whole = batches_of_rank(order, 2 * ranks, drop_last)
+    monkeypatch.setattr(planned, "world", lambda: ranks)
+    each = []
+    for number in range(ranks):
+        monkeypatch.setattr(planned, "rank", lambda number=number: number)
+        each.append(batches_of_rank(order, 2, drop_last))
+    assert len({tuple(len(part) for part in parts) for parts in each}) == 1
+    for batch, *parts in zip(whole, *each, strict=True):
+        together = torch.cat(parts)
+        assert together[: len(batch)].tolist() == batch.tolist()
+        assert together[len(batch) :].tolist() == [-1] * (len(together) - len(batch))
+        assert len(together) < len(batch) + ranks
+
+
+def test_a_row_that_keeps_nothing_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from equivox.methods.data import smv
 
-    order = torch.randperm(11, generator=torch.Generator().manual_seed(0))
+    balancer, _ = balanced(SMV())
+    balancer.model.eval()
     monkeypatch.setattr(smv, "world", lambda: 2)
-    parts = []
-    for number in range(2):
-        monkeypatch.setattr(smv, "rank", lambda number=number: number)
-        parts.append(smv._of_rank(order))
-    assert len(parts[0]) == len(parts[1]) == 6
-    assert set(torch.cat(parts).tolist()) == set(range(11))
-    assert set(torch.cat([part[:2] for part in parts]).tolist()) == set(order[:4].tolist())
+    inputs, target, index = next(iter(loader()))
+    keep = torch.tensor([[True, True, True]] * 3 + [[False, False, False]])
+    balancer.plan(ev.Batch(inputs, target, index, keep=keep))
+    found = balancer(inputs, target)
+    counted = balancer.model({m: x[:3] for m, x in inputs.items()}).logits
+    torch.testing.assert_close(found, balancer.task.loss(counted, target[:3]))
 
 
 def test_numbers_of_the_data_set_need_not_be_positions() -> None:

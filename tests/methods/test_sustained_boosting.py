@@ -6,13 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.methods.optimization.sustained_boosting import (
-    Classifiers,
-    Growing,
-    SustainedBoosting,
-    residual_losses,
-    weak_modality,
-)
+from equivox.methods.optimization.sustained_boosting import SustainedBoosting
+from equivox.modules.growing import Classifiers, Growing
 
 Items = list[tuple[dict[str, Tensor], Tensor]]
 
@@ -57,17 +52,6 @@ def grown(balancer: ev.Balancer, modality: str, times: int = 1) -> None:
         fusion(balancer).grow(modality, torch.Generator().manual_seed(seed))
 
 
-def test_by_hand() -> None:
-    pre, add = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.5, 0.2, 0]])
-    y, task, lam = torch.tensor([0]), ev.Classification(), 0.5
-    residual = residual_losses(add, pre.softmax(-1), y, task, lam)
-    assert residual.item() == pytest.approx(0.607490, abs=1e-6)
-    other = task.loss(add, y) - lam * pre.softmax(-1)[0, 0] * task.loss(add, y)
-    assert other.item() == pytest.approx(0.607490, abs=1e-6)
-    assert task.loss(pre + add, y).item() == pytest.approx(0.402569, abs=1e-6)
-    assert task.loss(pre, y).item() == pytest.approx(0.551445, abs=1e-6)
-
-
 def test_the_loss_of_two_classifiers_by_hand() -> None:
     balancer, _ = balanced(SustainedBoosting(hidden=4, capacity=3))
     each = torch.tensor([[1.0, 0, 0], [0.5, 0.2, 0], [9.0, 9.0, 0]]).unsqueeze(1)
@@ -86,40 +70,6 @@ def _step(balancer: ev.Balancer, target: Tensor) -> ev.step.Step:
     return ev.step.Step(balancer.model, balancer.task, batch, 0, torch.Generator())
 
 
-def test_without_smoothing_it_is_the_loss_of_the_newest() -> None:
-    torch.manual_seed(0)
-    add, pre = torch.randn(6, 3), torch.randn(6, 3)
-    y = torch.arange(6) % 3
-    found = residual_losses(add, pre.softmax(-1), y, ev.Classification(), 0.0)
-    torch.testing.assert_close(found, F.cross_entropy(add, y, reduction="none"))
-    labels = F.one_hot(y, 3)
-    found = residual_losses(add, pre.sigmoid(), labels, ev.MultiLabel(), 0.0)
-    torch.testing.assert_close(found, ev.MultiLabel().loss(add, labels, "none"))
-    soft = torch.rand(6, 3).softmax(-1)
-    found = residual_losses(add, pre.softmax(-1), soft, ev.Classification(), 0.0)
-    torch.testing.assert_close(found, F.cross_entropy(add, soft, reduction="none"))
-
-
-def test_regression_and_labels_by_hand() -> None:
-    add, pre, y = torch.tensor([[1.0]]), torch.tensor([[2.0]]), torch.tensor([3.0])
-    assert residual_losses(add, pre, y, ev.Regression(1), 0.5).item() == 1.0
-    found = residual_losses(
-        torch.zeros(1, 2), torch.full((1, 2), 0.5), torch.tensor([[1, 0]]), ev.MultiLabel(), 0.5
-    )
-    assert found.item() == pytest.approx(0.693147, abs=1e-6)
-
-
-def test_the_residual_label_is_a_constant_and_not_negative() -> None:
-    pre = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    add = torch.zeros(4, 3, requires_grad=True)
-    y = torch.arange(4) % 3
-    residual_losses(add, pre.softmax(-1), y, ev.Classification(), 0.5).sum().backward()
-    assert pre.grad is None and add.grad is not None
-    many = torch.full((4, 3), 5.0)  # sums of several classifiers' probabilities
-    found = residual_losses(torch.zeros(4, 3), many, y, ev.Classification(), 0.5)
-    assert torch.equal(found, torch.zeros(4))
-
-
 def test_sum_probs_and_sum_agree_on_one_classifier_before() -> None:
     losses = []
     for residual in ("sum", "sum_probs"):
@@ -130,16 +80,6 @@ def test_sum_probs_and_sum_agree_on_one_classifier_before() -> None:
         losses.append(balancer(*next(batches)))
         batches.close()  # type: ignore[attr-defined]
     torch.testing.assert_close(losses[0], losses[1])
-
-
-def test_dead_zone_and_who_is_weak() -> None:
-    for r, weak in ((0.99, None), (1.0, None), (1.01, None), (0.989, "a"), (1.011, "b")):
-        assert weak_modality({"a": r, "b": 1.0}) == weak
-    assert weak_modality({"a": 0.9, "b": 0.3, "c": 0.5}) == "b"
-    assert weak_modality({"a": 0.5, "b": 0.5, "c": 0.5}) is None
-    assert weak_modality({"a": 0.9}) is None
-    assert weak_modality({"a": 0.0, "b": 0.0}) is None
-    assert weak_modality({"a": 0.5, "b": 0.0}) == "b"
 
 
 def test_a_new_classifier_leaves_the_other_modality_and_learns() -> None:

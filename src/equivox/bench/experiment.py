@@ -15,6 +15,7 @@ import torch
 from equivox import data as datasets
 from equivox import methods
 from equivox.errors import nearest
+from equivox.fusion import FUSIONS
 from equivox.method import Chain, Method
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Experiment:
             have the name.
         optimizer: "sgd", the recipes' own, "adam" or "adamw", for which `lr` is to be given.
         clip: the greatest norm of the gradient.
+        fusion: "concat", "sum", "gated", "film", "attention" or "shared_head".
 
     Raises ValueError or TypeError for unknown names, with the nearest known one, and for values
     that cannot be.
@@ -57,12 +59,15 @@ class Experiment:
     weight_decay: float | None = None
     optimizer: str = "sgd"
     clip: float | None = None
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("data_options", "arguments"):
             object.__setattr__(self, name, _plain(name, getattr(self, name)))
         _check_known("data", self.data, datasets.names())
         _check_known("optimizer", self.optimizer, OPTIMIZERS)
+        if self.fusion is not None:
+            _check_known("fusion", self.fusion, FUSIONS)
         for name, least in {"seed": 0, "epochs": 1, "batch_size": 1}.items():
             _check_whole(name, getattr(self, name), least)
         for name in ("lr", "momentum", "weight_decay", "clip"):
@@ -103,7 +108,7 @@ class Experiment:
 
     def resolved(self, data: MultimodalData) -> Experiment:
         """The same experiment with every None filled in from the data set's recipe."""
-        recipe = asdict(data.recipe)
+        recipe = asdict(data.recipe) | {"fusion": data.fusion}
         if self.optimizer != "sgd":
             del recipe["momentum"]
         return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})

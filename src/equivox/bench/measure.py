@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from equivox.diagnosis.metric import value
 from equivox.features import vector
 from equivox.functional import imbalance, linear_probe, logistic_probe, shapley_values, subsets
 from equivox.model import Output
-from equivox.task import Classification, Dense, MultiLabel, Regression
+from equivox.task import Classification, Dense, MultiLabel
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
@@ -58,21 +59,6 @@ def measure(balancer: Balancer, train: Iterable[Any], test: Iterable[Any]) -> Me
         phi,
         float(imbalance({m: torch.tensor(x) for m, x in phi.items()}).absolute),
     )
-
-
-def value(task: Task, logits: Tensor, target: Any) -> float:
-    """The metric of a task: R2 for regression, the mean of `task.correct` otherwise.
-
-    R2 is averaged over the outputs.
-
-    >>> value(Regression(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
-    0.5
-    """
-    if not isinstance(task, Regression):
-        return float(task.correct(logits, target).mean())
-    y = target.reshape(len(target), -1).double()
-    residual = (y - logits.reshape(y.shape).double()).square().sum(0)
-    return float((1 - residual / (y - y.mean(0)).square().sum(0)).mean())
 
 
 def metric(balancer: Balancer, loader: Iterable[Any]) -> float:

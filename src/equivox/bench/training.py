@@ -25,7 +25,7 @@ from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
 from equivox.bench.folder import RESULT, Folder, versions
 from equivox.data import MultimodalData
-from equivox.fusion import Concat
+from equivox.fusion import FUSIONS
 from equivox.method import Batch
 from equivox.model import Multimodal, Output
 from equivox.randomness import preserved_random_state
@@ -158,7 +158,8 @@ class Training:
         self.device = _device(device)
         order = torch.Generator().manual_seed(experiment.seed)  # the same for every method
         self.loader = data.loader("train", experiment.batch_size, generator=order)
-        model = Multimodal(data.encoders(), Concat(data.widths, data.outputs)).to(self.device)
+        fusion = FUSIONS[experiment.fusion or data.fusion](data.widths, data.outputs)
+        model = Multimodal(data.encoders(), fusion).to(self.device)
         self.parameters = {"model": _count(model)}
         self.balancer = Balancer(
             model,
@@ -393,7 +394,7 @@ def protocol(experiment: Experiment, data: MultimodalData) -> dict[str, Any]:
         "samples": {split: len(getattr(data, split)) for split in ("train", "validation", "test")},
         "shapes": {name: list(shape) for name, shape in data.shapes.items()},
         "encoders": {name: type(net).__name__ for name, net in _encoders(data).items()},
-        "fusion": "Concat",
+        "fusion": experiment.fusion,
         "task": repr(data.task),
         **{name: getattr(experiment, name) for name in settings},
         "selection": SELECTION,

@@ -111,6 +111,7 @@ class MultimodalData:
     :param train: The training samples; `validation` and `test` likewise.
     :param architectures: What builds the default encoder of each modality.
     :param recipe: The usual training settings.
+    :param fusion: The usual fusion, of `equivox.fusion.FUSIONS`.
     :param classes: The names of the classes; empty for regression.
     :param ceilings: Exact best reachable accuracy (classification) or R2 (regression) of sets of
         modalities; empty where unknown.
@@ -124,6 +125,7 @@ class MultimodalData:
     test: Samples
     architectures: Mapping[str, Callable[[], Encoder]] = field(repr=False)
     recipe: Recipe = Recipe()
+    fusion: str = "concat"
     classes: tuple[str, ...] = ()
     ceilings: Mapping[tuple[str, ...], float] = field(default_factory=dict, repr=False)
     target_scale: tuple[float, float] = (0.0, 1.0)

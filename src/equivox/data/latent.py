@@ -154,7 +154,8 @@ def xor(name: str, seed: int, *, modalities: int = 2, samples: int = 6000) -> Mu
     """The parity of one hidden bit a modality: all but the whole set are at chance.
 
     With bit accuracies a the whole reaches `(1 + (2a - 1)^M) / 2`. A sum of unimodal logits
-    cannot express it, so a linear head on concatenated features stays near chance.
+    cannot express it, so the usual fusion is gated: a linear head on concatenated features would
+    stay at chance.
 
     :param modalities: How many there are.
     """
@@ -165,7 +166,7 @@ def xor(name: str, seed: int, *, modalities: int = 2, samples: int = 6000) -> Mu
     shift = shift_of(0.95, classes=2)
     signals = {m: shift * F.one_hot(b, 2) for m, b in zip(specs, bits.T, strict=True)}
     whole = (1 + (2 * 0.95 - 1) ** modalities) / 2
-    return _assembled(
+    data = _assembled(
         name,
         {"seed": seed, "modalities": modalities, "samples": samples},
         specs,
@@ -174,6 +175,7 @@ def xor(name: str, seed: int, *, modalities: int = 2, samples: int = 6000) -> Mu
         _ceilings(dict.fromkeys(specs, 0.0), lambda s: whole if len(s) == modalities else 0.5),
         classes=2,
     )
+    return replace(data, fusion="gated")
 
 
 def regression(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from equivox.functional.outcomes import log_probabilities, row_means
+from equivox.task import MultiLabel, Regression
+
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from equivox.task import Task
 
 
 def kl_divergence(
@@ -55,6 +61,26 @@ def mixture_divergence(
     """
     log_mu = log_mixture(log_p, log_q)
     return (kl_divergence(log_mu, log_p) + kl_divergence(log_mu, log_q)) / 2
+
+
+def disagreement(
+    first: Float[Tensor, " batch *outputs"],
+    second: Float[Tensor, " batch *outputs"],
+    task: Task,
+    divergence: Callable[[Tensor, Tensor], Tensor] = js_divergence,
+) -> Float[Tensor, " batch"]:
+    """How far two predictions, given as logits, are apart on every sample.
+
+    The divergence of the class probabilities, its mean over the labels or the positions of a
+    sample; for regression the mean squared difference.
+
+    >>> disagreement(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]), Regression(2))
+    tensor([2.])
+    """
+    if isinstance(task, Regression):
+        return row_means((first - second).square())
+    log_p, log_q = (log_probabilities(z, isinstance(task, MultiLabel)) for z in (first, second))
+    return row_means(divergence(log_p, log_q))
 
 
 def log_mixture(log_p: Float[Tensor, "*shape"], log_q: Float[Tensor, "*shape"]) -> Tensor:

@@ -85,3 +85,41 @@ def flat_norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
     norms = torch._foreach_norm([at_least_float32(tensor) for tensor in tensors])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
+
+
+def clip_where_large_(gradients: Sequence[Tensor], watched: Sequence[Tensor], limit: float) -> None:
+    """Bound the norm of all gradients by `limit`, if an entry of the watched ones exceeds it.
+
+    >>> g = torch.tensor([3.0, 4.0])
+    >>> clip_where_large_([g], watched=[g], limit=1.0)
+    >>> g
+    tensor([0.6000, 0.8000])
+    """
+    if not watched:
+        return
+    largest = torch.stack([g.abs().amax().float() for g in watched]).amax()
+    factor = (limit / (flat_norm(gradients) + 1e-6)).clamp(max=1)
+    torch._foreach_mul_(list(gradients), torch.where(largest > limit, factor, 1.0))
+
+
+def flat_cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The cosine of two lists of tensors, each as one long vector; 0 where one of them is zero.
+
+    >>> flat_cosine([torch.tensor([1.0]), torch.zeros(2)], [torch.ones(1), torch.tensor([1.0, 0])])
+    tensor(0.7071)
+    """
+    return flat_dot(a, b) / (flat_norm(a) * flat_norm(b)).clamp(min=1e-12)
+
+
+def add_to_gradients_(parameters: Sequence[Tensor], terms: Sequence[Tensor]) -> None:
+    """g_p <- g_p + t_p, in place, for the parameters that have a gradient.
+
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> w.grad = torch.ones(2)
+    >>> add_to_gradients_([w], [torch.tensor([0.0, 1.0])])
+    >>> w.grad
+    tensor([1., 2.])
+    """
+    for parameter, term in zip(parameters, terms, strict=True):
+        if parameter.grad is not None:
+            parameter.grad += term.view_as(parameter)

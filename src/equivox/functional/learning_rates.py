@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,3 +51,31 @@ def tracking_factors(
     """
     u = factors * torch.exp(eta * cosines) * rho**kappa
     return len(u) * u / u.sum()
+
+
+def running_mean(
+    old: Float[Tensor, " modalities"], new: Float[Tensor, " modalities"], beta: float
+) -> Float[Tensor, " modalities"]:
+    """beta old + (1 - beta) new, and `new` where there is no positive `old` yet.
+
+    >>> running_mean(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 2.0]), beta=0.5)
+    tensor([2.0000, 1.5000])
+    """
+    return torch.where(old > 0, torch.lerp(new, old, beta), new)
+
+
+def speed_ratios(
+    generalisation: Mapping[str, Float[Tensor, ""]], overfitting: Mapping[str, Float[Tensor, ""]]
+) -> dict[str, Float[Tensor, ""]]:
+    """r = softmax_k(max(G_k, 1e-6) / max(O_k, 1e-6)): the larger, the sounder a branch learns.
+
+    Source: Online Logit Modulation (IJCAI 2024).
+
+    >>> half, one = torch.tensor(0.5), torch.tensor(1.0)
+    >>> speed_ratios({"a": half, "b": half}, {"a": one, "b": one})
+    {'a': tensor(0.5000), 'b': tensor(0.5000)}
+    """
+    quotients = [
+        gain.clamp(min=1e-6) / overfitting[k].clamp(min=1e-6) for k, gain in generalisation.items()
+    ]
+    return dict(zip(generalisation, torch.stack(quotients).softmax(0).unbind(), strict=True))

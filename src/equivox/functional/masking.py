@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from equivox.features import Feature, map_tensors, values
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
@@ -57,3 +59,33 @@ def sine_ramp(progress: Float[Tensor, ""], end: float) -> Float[Tensor, ""]:
     tensor(0.5000)
     """
     return torch.sin(pi / 2 * progress.clamp(max=end) / end)
+
+
+def channels(feature: Feature, pool: bool = True) -> int:
+    """How many channels a feature has: the last axis of (batch, time, channels), else the second.
+
+    With `pool=False` three axes are those of a dense feature (batch, channels, length).
+
+    >>> channels(torch.ones(2, 5, 3)), channels(torch.ones(2, 3, 8, 8)), channels(torch.ones(2))
+    (3, 3, 1)
+    """
+    x = values(feature)
+    return x.shape[_channel_axis(x, pool)] if x.ndim > 1 else 1
+
+
+def mask_channels(feature: Feature, kept: Bool[Tensor, " channels"], pool: bool = True) -> Feature:
+    """The feature with zeros in the channels outside `kept`, the same for every sample.
+
+    >>> mask_channels(torch.ones(1, 3), torch.tensor([True, False, True]))
+    tensor([[1., 0., 1.]])
+    """
+    main = values(feature)
+    shape = [1] * main.ndim
+    if main.ndim > 1:
+        shape[_channel_axis(main, pool)] = -1
+    cut = torch.where(kept.view(shape), main, 0)
+    return map_tensors(lambda x: cut if x is main else x, feature)
+
+
+def _channel_axis(x: Tensor, pool: bool) -> int:
+    return 2 if pool and x.ndim == 3 else 1

@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.functional.precision import at_least_float32
+from equivox.task import Dense
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Int, Shaped
+
+    from equivox.task import Task
 
 
 def log_probabilities(
@@ -62,3 +65,14 @@ def row_means(
         return flat.mean(1)
     counted = valid.reshape(len(x), -1)
     return torch.where(counted, flat, 0).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def valid_decisions(
+    task: Task, target: Shaped[Tensor, " batch *positions"]
+) -> Bool[Tensor, " batch *positions"] | None:
+    """Which positions of a dense target count; None for other tasks, of which all decisions do.
+
+    >>> valid_decisions(Dense(ignore_index=255), torch.tensor([[0, 255]]))
+    tensor([[ True, False]])
+    """
+    return target != task.ignore_index if isinstance(task, Dense) else None

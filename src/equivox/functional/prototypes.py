@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.functional.precision import at_least_float32
@@ -66,3 +67,36 @@ def entropy(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
     log_p = torch.log_softmax(at_least_float32(logits), dim=-1)
     p = log_p.exp()
     return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)  # 0 log 0 = 0, in the gradient too
+
+
+def moved_prototypes(
+    old: Float[Tensor, "classes features"],
+    new: Float[Tensor, "classes features"],
+    seen: Bool[Tensor, " classes"],
+    found: Bool[Tensor, " classes"],
+    momentum: float,
+) -> Float[Tensor, "classes features"]:
+    """momentum old + (1 - momentum) new; the first ones are `new`, classes not found keep theirs.
+
+    >>> one, yes = torch.ones(1, 1), torch.tensor([True])
+    >>> moved_prototypes(one, 2 * one, seen=yes, found=yes, momentum=0.2)
+    tensor([[1.8000]])
+    """
+    mixed = torch.where(seen[:, None], momentum * old + (1 - momentum) * new, new)
+    return torch.where(found[:, None], mixed, old)
+
+
+def prototype_loss(
+    logits: Float[Tensor, "batch questions classes"],
+    labels: Int[Tensor, "batch questions"],
+    known: Bool[Tensor, "batch questions"],
+) -> Float[Tensor, " batch"]:
+    """The cross-entropy of each sample, averaged over the questions whose answer is known.
+
+    >>> logits = torch.tensor([[[0.0, 0.0], [0.0, -torch.inf]]])
+    >>> prototype_loss(logits, torch.tensor([[1, 1]]), torch.tensor([[True, False]]))
+    tensor([0.6931])
+    """
+    asked = labels.masked_fill(~known, -100)
+    errors = F.cross_entropy(logits.mT, asked, reduction="none", ignore_index=-100)
+    return errors.sum(1) / known.sum(1).clamp(min=1)

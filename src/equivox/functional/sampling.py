@@ -1,4 +1,4 @@
-"""Drawing units without replacement, by probabilities and numbers that stay on the device."""
+"""Drawing without replacement: units by probabilities, and samples by classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from equivox.functional.masking import ranks
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
 
 
 def successive_draws(
@@ -65,3 +65,35 @@ def systematic_draws(
     points = torch.ceil(ends - start.double().unsqueeze(-1))
     taken = points.diff(dim=-1, prepend=torch.zeros_like(points[..., :1])) > 0
     return torch.zeros_like(taken).scatter(-1, order, taken)
+
+
+def stratified(labels: Int[Tensor, " batch"], count: int) -> Int[Tensor, " drawn"]:
+    """At most `count` positions, drawn with a fixed seed in proportion to the classes.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    >>> labels[stratified(labels, 3)]
+    tensor([0, 0, 1])
+    """
+    if len(labels) <= count:
+        return torch.arange(len(labels), device=labels.device)
+    mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    by_class = mixed[labels.cpu()[mixed].argsort(stable=True)]
+    steps = torch.arange(count) * len(labels) // count
+    return by_class[steps].to(labels.device)
+
+
+def update_ratios(
+    rho: Float[Tensor, " modalities"], tau: float, bounds: tuple[float, float] = (0.1, 0.9)
+) -> Float[Tensor, " modalities"]:
+    """q_m = clamp(1 - softmax_m(rho / tau)): the more significant, the fewer units learn.
+
+    Where a rho is not positive, or not a number, every q is one half.
+
+    Source: Adaptively Masking Subnetworks (TPAMI 2025).
+
+    >>> update_ratios(torch.tensor([0.811303, 0.454943]), tau=0.2)
+    tensor([0.1441, 0.8559])
+    """
+    q = 1 - torch.softmax(rho / tau, 0)
+    sound = (rho > 0).all() & q.isfinite().all()
+    return torch.where(sound, q, 0.5).clamp(*bounds)

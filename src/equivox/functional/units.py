@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ROWS = (*_CONVOLUTIONS, nn.Linear)
+
+View = tuple[int, int, int, int]
+"""The shape of a weight as (draws, outer, units, inner)."""
 
 
 class Units(NamedTuple):
@@ -18,7 +22,7 @@ class Units(NamedTuple):
     """
 
     parameter: Tensor
-    view: tuple[int, int, int, int]
+    view: View
 
 
 def units_of(encoder: nn.Module) -> list[Units]:
@@ -70,6 +74,19 @@ def _hidden(recurrent: nn.RNNBase) -> Iterator[Units]:
             yield Units(weight, (1, weight.shape[0] // size, size, weight.shape[1]))
 
 
-def spread(mask: Tensor, view: tuple[int, int, int, int], like: Tensor) -> Tensor:
+def spread(mask: Tensor, view: View, like: Tensor) -> Tensor:
     """A mask (draws, units) for every entry of a weight, in its shape."""
     return mask[:, None, :, None].expand(view).reshape(like.shape)
+
+
+def unit_shares(gradient: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """p (draws, units), each unit's share of the squared gradient, and whether it is defined.
+
+    >>> p, known = unit_shares(torch.tensor([[1.0, 1.0], [2.0, 0.0]]), (1, 1, 2, 2))
+    >>> p, known
+    (tensor([[0.3333, 0.6667]]), tensor([[True]]))
+    """
+    squares = gradient.detach().float().square().reshape(view).sum((1, 3))
+    total = squares.sum(-1, keepdim=True)
+    known = (total > 0) & total.isfinite()
+    return torch.where(known, squares / total, 1 / squares.shape[-1]), known

@@ -8,63 +8,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.features import Feature, Features, map_tensors, values
-from equivox.functional.masking import random_mask, sine_ramp
-from equivox.functional.outcomes import row_means
+from equivox.arguments import choice, number
+from equivox.functional.dependence import dependence, dependent
+from equivox.functional.masking import channels, mask_channels, random_mask, sine_ramp
+from equivox.functional.schedules import within
 from equivox.fusion import sum_of
 from equivox.method import Method
-from equivox.task import Classification, Dense, Regression
+from equivox.task import Regression
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-
+    from equivox.features import Features
     from equivox.model import Multimodal
     from equivox.run import Run
     from equivox.step import Step
     from equivox.task import Task
 
 
-def dependence(
-    logits: Mapping[str, Float[Tensor, " batch outputs *space"]], task: Task
-) -> dict[str, Float[Tensor, " batch"]]:
-    """Each modality's share of every sample; the shares of a sample add up to one.
-
-    Classes: its mass in the softmax over the concatenation of all modalities' logits. Labels and
-    numbers: its part in the sum of |z_m|; equal parts where all are zero.
-    """
-    if isinstance(task, (Classification, Dense)):
-        z = torch.stack([x.detach().float() for x in logits.values()], 1)  # (batch, modalities, …)
-        mass = z.flatten(1, 2).softmax(1).view_as(z).sum(2)
-    else:
-        sizes = [row_means(x.detach().float().abs()) for x in logits.values()]
-        size = torch.stack(sizes, 1)
-        total = size.sum(1, keepdim=True)
-        mass = torch.where(total > 0, size / total.where(total > 0, 1), 1 / len(logits))
-    return {m: row_means(part) for m, part in zip(logits, mass.unbind(1), strict=True)}
-
-
-def dependent(shares: Float[Tensor, " modalities"], sigma: float) -> Bool[Tensor, " modalities"]:
-    """share_m > sigma; never all modalities: then the one with the smallest share is not.
-
-    >>> dependent(torch.tensor([0.694, 0.306]), sigma=0.5)
-    tensor([ True, False])
-    """
-    flags = shares > sigma
-    smallest = torch.arange(len(shares), device=shares.device) == shares.argmin()
-    return flags & ~(flags.all() & smallest)
-
-
 class AMCo(Method):
     """Mask the modality that the prediction depends on, ever more, and train every one alone too.
 
-    A reconstruction: the schedule, threshold and unimodal losses follow BalanceBenchmark; that the
-    mask hits features (as the abstract says), and what progress is, are our reading.
-
     A modality is dependent where its share of the softmax over all modalities' logits exceeded
-    sigma on the batch before. int(p D) random entries of its feature are zero in the fusion, with
-    p = sin(pi / 2 min(epsilon, l) / epsilon) and l the progress of the training. The loss is
-    L(z masked) + sum_m L(z_m), with unmasked z_m. No flag at an epoch's first batch; no mask at
-    prediction.
+    sigma on the batch before; never all are, and none at an epoch's first batch. int(p D) random
+    entries of its feature are zero in the fusion, with p = sin(pi / 2 min(epsilon, l) / epsilon)
+    and l the progress of the training. The loss is L(z masked) + sum_m L(z_m), with unmasked z_m.
 
     Arguments:
         sigma: threshold of the share; 0.5. With M > 2 modalities try 1.5 / M.
@@ -73,14 +39,12 @@ class AMCo(Method):
         p_max: largest p; 1.
         unimodal: weight of each unimodal loss; 1.
         mask_on: "feature", or "logit", the released toolkit's: entries of the modality's share.
-        progress: "training", or "benchmark": l = epoch / 10 times the batch's number, so that the
-            first epoch is never masked and later ones are within a few batches.
+        progress: "training", or "benchmark", the toolkit's: l = epoch / 10 * number of the batch.
         starts, ends: first and last epoch, counted from 0, in which it acts; else the joint loss.
 
-    Departures: labels and numbers take |z_m| for the share. Regression gets heads of its own, since
-    shares of one sum cannot all equal the target; a fusion that learned to answer with one modality
-    masked still overshoots when it is not. At least one modality is never masked. The
-    toolkit's extra linear layer on the logits is left out.
+    A reconstruction: schedule, threshold and unimodal losses follow BalanceBenchmark; masks on
+    features (as in the abstract) and the progress are our reading. Labels and numbers take |z_m| as
+    share. Regression gets heads of its own: shares of one sum cannot all equal the target.
 
     Source: Zhou et al., ICASSP 2023.
 
@@ -101,7 +65,6 @@ class AMCo(Method):
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "Flags and masks are those of every forward's own batch.",
     }
-
     flags: Tensor
     batches: Tensor
     done: Tensor
@@ -120,22 +83,13 @@ class AMCo(Method):
         ends: int | None = None,
     ) -> None:
         super().__init__()
-        if epsilon <= 0 or epochs < 1 or unimodal < 0 or not 0 <= p_max <= 1:
-            raise ValueError(
-                "`epsilon` and `epochs` should be positive, `unimodal` zero or more and `p_max` in "
-                f"[0, 1]. Found {epsilon}, {epochs}, {unimodal} and {p_max}."
-            )
-        if mask_on not in ("feature", "logit"):
-            raise ValueError(f'`mask_on` should be "feature" or "logit". Found `{mask_on!r}`.')
-        if progress not in ("training", "benchmark"):
-            raise ValueError(f'`progress` should be "training" or "benchmark". Found {progress!r}.')
         self.sigma = sigma
-        self.epsilon = epsilon
-        self.epochs = epochs
-        self.p_max = p_max
-        self.unimodal = unimodal
-        self.mask_on = mask_on
-        self.progress = progress
+        self.epsilon = number("epsilon", epsilon, above=0)
+        self.epochs = number("epochs", epochs, least=1)
+        self.p_max = number("p_max", p_max, least=0, most=1)
+        self.unimodal = number("unimodal", unimodal, least=0)
+        self.mask_on = choice("mask_on", mask_on, ("feature", "logit"))
+        self.progress = choice("progress", progress, ("training", "benchmark"))
         self.starts = starts
         self.ends = ends
 
@@ -155,81 +109,42 @@ class AMCo(Method):
     def prepare(self, run: Run) -> None:
         self.flags.zero_()
         self.done.zero_()
-        loader = run.loader
-        self.batches.fill_(max(1, len(loader)) if isinstance(loader, Sized) else torch.inf)
+        self.batches.fill_(max(1, len(run.loader)) if isinstance(run.loader, Sized) else torch.inf)
 
     def features(self, features: Features, step: Step) -> Features:
-        if not self._acts(step.epoch):
+        if self.mask_on == "logit" or not within(step.epoch, self.starts, self.ends):
             return features
-        p = self.p_max * sine_ramp(self._progress(step), self.epsilon)
         pool = getattr(step.model.fusion, "pool", True)
-        masked = dict(features)
-        for number, modality in enumerate(step.model.modalities):
-            if modality not in features:
-                continue
-            mask = self._mask(features[modality], p, pool, step)
-            kept = mask | ~self.flags[number]
-            if self.mask_on == "feature":
-                masked[modality] = _masked(features[modality], kept, pool)
-            step.notes[f"amco {modality}"] = kept
-        self.done += 1
-        return masked
+        kept = self._kept({m: channels(z, pool) for m, z in features.items()}, step)
+        return {m: mask_channels(z, kept[m], pool) for m, z in features.items()}
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        if not self._acts(step.epoch):
+        if not within(step.epoch, self.starts, self.ends):
             return losses
         shares = step.output.split
         if self.mask_on == "logit":
-            hidden = [_hidden(z, step.notes[f"amco {m}"]) for m, z in shares.items()]
+            kept = self._kept({m: channels(z, pool=False) for m, z in shares.items()}, step)
+            hidden = [mask_channels(z, ~kept[m], pool=False) for m, z in shares.items()]
             losses = losses | {"joint": step.loss(step.output.logits - sum_of(hidden))}
-        if self.unimodal:
-            alone = step.output.unimodal
-            losses = losses | {m: self.unimodal * step.loss(z) for m, z in alone.items()}
         self._flag(shares, step)
-        return losses
+        alone = step.output.unimodal if self.unimodal else {}
+        return losses | {m: self.unimodal * step.loss(z) for m, z in alone.items()}
 
-    def _flag(self, shares: Mapping[str, Tensor], step: Step) -> None:
-        """Who is masked at the next step."""
-        means = step.mean(dependence(shares, step.task))
-        flags = dependent(torch.stack(list(means.values())), self.sigma)
-        self.flags.zero_()
-        self.flags[[step.model.modalities.index(m) for m in means]] = flags
+    def _kept(self, widths: Mapping[str, int], step: Step) -> dict[str, Tensor]:
+        """The channels of each modality that stay: all of them where it has no flag."""
+        p = self.p_max * sine_ramp(self._progress(step), self.epsilon)
+        self.done += 1
+        flags = dict(zip(step.model.modalities, self.flags, strict=True))
+        return {m: random_mask(step.uniform(n), p) | ~flags[m] for m, n in widths.items()}
 
     def _progress(self, step: Step) -> Tensor:
         if self.progress == "benchmark":
             return self.done * (step.epoch / 10)
         return (step.epoch + self.done / self.batches) / self.epochs
 
-    def _mask(self, feature: Feature, p: Tensor, pool: bool, step: Step) -> Tensor:
-        if self.mask_on == "logit":
-            width = step.model.outputs or 1
-        else:
-            x = values(feature)
-            width = x.shape[_channels(x, pool)] if x.ndim > 1 else 1
-        return random_mask(step.uniform(width), p)
-
-    def _acts(self, epoch: int) -> bool:
-        return self.starts <= epoch and (self.ends is None or epoch <= self.ends)
-
-
-def _channels(x: Tensor, pool: bool) -> int:
-    """Where a feature's channels are: last in (batch, time, channels), else behind the batch."""
-    return 2 if pool and x.ndim == 3 else 1
-
-
-def _along(kept: Tensor, x: Tensor, pool: bool) -> Tensor:
-    shape = [1] * x.ndim
-    if x.ndim > 1:
-        shape[_channels(x, pool)] = -1
-    return kept.view(shape)
-
-
-def _masked(feature: Feature, kept: Tensor, pool: bool) -> Feature:
-    main = values(feature)
-    cut = torch.where(_along(kept, main, pool), main, 0)
-    return map_tensors(lambda x: cut if x is main else x, feature)
-
-
-def _hidden(logits: Tensor, kept: Tensor) -> Tensor:
-    """What the mask takes away of a share."""
-    return torch.where(_along(kept, logits, pool=False), 0, logits)
+    def _flag(self, shares: Mapping[str, Tensor], step: Step) -> None:
+        """Who is masked at the next step."""
+        means = step.mean(dependence(shares, step.task))
+        self.flags.zero_()
+        there = [step.model.modalities.index(m) for m in means]
+        self.flags[there] = dependent(torch.stack(list(means.values())), self.sigma)

@@ -6,58 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from equivox.arguments import choice, names, number
 from equivox.features import blanked, leaves
+from equivox.functional.dropout import kept_pathways
 from equivox.method import Method
+from equivox.modules.lateral import Lateral
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-
     from equivox.features import Features
     from equivox.model import Multimodal
     from equivox.run import Run
     from equivox.step import Step, Update
     from equivox.task import Task
-
-
-def kept_pathways(
-    draws: Float[Tensor, " modalities"],
-    p: float,
-    droppable: Bool[Tensor, " modalities"],
-    there: Bool[Tensor, "batch modalities"],
-) -> Bool[Tensor, "batch modalities"]:
-    """Keep what draws p or more or may not be dropped; the highest draw where nothing is left.
-
-    One draw serves all samples; rows differ only where `there` does, which says what a sample has.
-
-    >>> droppable, there = torch.tensor([True, True]), torch.tensor([[True, True], [False, True]])
-    >>> kept_pathways(torch.tensor([0.7, 0.1]), 0.5, droppable, there)
-    tensor([[ True, False],
-            [False,  True]])
-    """
-    kept = ((draws >= p) | ~droppable) & there
-    there_draws = torch.where(there, draws, -1.0)
-    highest = there_draws == there_draws.amax(1, keepdim=True)
-    return kept | (highest & ~kept.any(1, keepdim=True))
-
-
-class Lateral(nn.Module):
-    """A lateral connection of a fusion, cut in training while its modality is dropped.
-
-    Put it where a modality's term is added to the others: `x + self.lateral(term)`. Exact zeros
-    stand for a cut term, in the gradient too.
-    """
-
-    kept: Tensor
-
-    def __init__(self, modality: str) -> None:
-        super().__init__()
-        self.modality = modality
-        self.register_buffer("kept", torch.ones((), dtype=torch.bool))
-
-    def forward(self, term: Tensor) -> Tensor:
-        return torch.where(self.kept.clone(), term, 0) if self.training else term
 
 
 class DropPathway(Method):
@@ -97,26 +59,18 @@ class DropPathway(Method):
         self, *, p: float = 0.8, modalities: Sequence[str] | str = "auto", scope: str = "fusion"
     ) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"`p` should lie between 0 and 1. Found `p = {p}`.")
         if isinstance(modalities, str) and modalities != "auto":
             raise ValueError(
                 f'`modalities` should be a list of names or "auto". Found `{modalities!r}`. '
                 f"Write `[{modalities!r}]`."
             )
-        if scope not in ("fusion", "lateral"):
-            raise ValueError(f'`scope` should be "fusion" or "lateral". Found `{scope!r}`.')
-        self.p = p
+        self.p = number("p", p, least=0, most=1)
         self.modalities = modalities
-        self.scope = scope
+        self.scope = choice("scope", scope, ("fusion", "lateral"))
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         named = () if self.modalities == "auto" else self.modalities
-        unknown = set(named) - set(model.modalities)
-        if unknown:
-            raise ValueError(
-                f"`modalities` should be among {list(model.modalities)}. Found {sorted(unknown)}."
-            )
+        names("modalities", named, model.modalities)
         if self.scope == "lateral" and not _laterals(model):
             raise ValueError(
                 '`scope="lateral"` cuts the `Lateral` connections of the fusion. Found none. '
@@ -140,7 +94,10 @@ class DropPathway(Method):
     def features(self, features: Features, step: Step) -> Features:
         if self.scope == "lateral":
             return features
-        there = _there(features, step)
+        there = step.there()
+        if there is None:
+            rows = len(leaves(features)[0])
+            there = self.draws.new_ones(rows, len(features), dtype=torch.bool)
         kept = kept_pathways(self.draws, self.p, self.droppable, there) | ~there
         columns = zip(step.model.modalities, kept.unbind(1), strict=True)
         return {m: blanked(features[m], rows) for m, rows in columns if m in features}
@@ -171,15 +128,3 @@ class DropPathway(Method):
 
 def _laterals(model: Multimodal) -> list[Lateral]:
     return [part for part in model.fusion.modules() if isinstance(part, Lateral)]
-
-
-def _there(features: Features, step: Step) -> Tensor:
-    """Which modalities each sample has, (batch, modalities)."""
-    some = leaves(features)[0]
-    present = step.batch.inputs.get("present", {})
-    columns = []
-    for modality in step.model.modalities:
-        there = present.get(modality, True) if modality in features else False
-        here = torch.as_tensor(there, device=some.device)
-        columns.append(here.expand(some.shape[0]))
-    return torch.stack(columns, 1)

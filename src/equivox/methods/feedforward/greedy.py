@@ -8,50 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from equivox.functional.gradients import flat_norm
+from equivox.arguments import choice, number
+from equivox.functional.learning_speed import conditional_speeds, learning_speed
 from equivox.fusion import sum_of
 from equivox.method import Method
 from equivox.mmtm import MMTM, BranchMean, MMTMBlock
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
     from equivox.model import Multimodal
     from equivox.step import Step, Update
     from equivox.task import Task
-
-
-def learning_speed(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """mu(P) = sum |gradient|² / sum |parameter|² over a set; no gradient counts as zero."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    size = flat_norm([p.detach() for p in parameters]).square()
-    moved = flat_norm(gradients).square() if gradients else torch.zeros_like(size)
-    return torch.where(size > 0, moved / size.where(size > 0, 1), 0)
-
-
-def conditional_speeds(
-    bypass: Float[Tensor, " modalities"], main: Float[Tensor, " modalities"]
-) -> Float[Tensor, " modalities"]:
-    """BDR_m = log10(A_bypass_m / A_main_m): how fast m learns from the others, to its own speed.
-
-    >>> conditional_speeds(torch.tensor([0.02, 0.005]), torch.tensor([0.01, 0.01]))
-    tensor([ 0.3010, -0.3010])
-    """
-    least = torch.finfo(main.dtype).tiny
-    return bypass.clamp(min=least).log10() - main.clamp(min=least).log10()
-
-
-def conditional_utilisation(full: Tensor, without: Tensor) -> Tensor:
-    """u(m_1 | m_0) = (A(y_0) - A(y'_0)) / A(y_0): what branch 0 loses without modality 1's squeeze.
-
-    :param full: A branch's accuracy.
-    :param without: The same with the other modalities' squeezed features at their training mean
-        (`MMTMBlock.gates(features, squeezed)`).
-
-    >>> conditional_utilisation(torch.tensor(0.8), torch.tensor(0.6))
-    tensor(0.2500)
-    """
-    return torch.where(full > 0, (full - without) / full.where(full > 0, 1), 0)
 
 
 class Greedy(Method):
@@ -72,13 +38,10 @@ class Greedy(Method):
         ratio: bottleneck of the block that it puts in; 4.
         head: "dual", the paper's: each branch has its own logits and loss, the prediction is their
             mean; or "joint": the model's own fusion reads the gated features.
-        variant: "guided", or "random", the ablation: each step constant gates for one of the
-            modalities, or none.
+        variant: "guided", or "random", the ablation: each step holds one modality's gates, or none.
 
-    Departures: the released code averages the first branch's gates for both, and goes on averaging
-    in evaluation. More than two modalities: largest against smallest speed. The gates that stand
-    still get a zero gradient, so momentum and weight decay, which the authors do not use, still
-    move their weights.
+    Departures: the released code averages the first branch's gates for both, and in evaluation too.
+    Constant gates get a zero gradient: momentum and weight decay still move their weights.
 
     Raises ValueError for a fusion without known widths, and for a "dual" head on a network with
     blocks of its own that does not return `Fused(logits, {"branches": {modality: logits}})`.
@@ -117,40 +80,24 @@ class Greedy(Method):
         variant: str = "guided",
     ) -> None:
         super().__init__()
-        if epsilon < 0 or window < 1:
-            raise ValueError(
-                "`epsilon` should be zero or more and `window` positive. Found "
-                f"`epsilon = {epsilon}`, `window = {window}`."
-            )
-        if head not in ("dual", "joint"):
-            raise ValueError(f'`head` should be "dual" or "joint". Found `{head!r}`.')
-        if variant not in ("guided", "random"):
-            raise ValueError(f'`variant` should be "guided" or "random". Found `{variant!r}`.')
-        self.epsilon = epsilon
-        self.window = window
+        self.epsilon = number("epsilon", epsilon, least=0)
+        self.window = number("window", window, least=1)
         self.starts = starts
         self.ratio = ratio
-        self.head = head
-        self.variant = variant
+        self.head = choice("head", head, ("dual", "joint"))
+        self.variant = choice("variant", variant, ("guided", "random"))
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if not _blocks(model):
-            model.fusion = self._around(model)
+            model.require("widths", "outputs")
+            model.fusion = MMTM(model.widths, model.outputs, self.ratio, model.fusion)  # type: ignore[arg-type]
         if self.head == "dual" and isinstance(model.fusion, MMTM):
-            inner = model.fusion
-            inner.fusion = BranchMean(inner.widths, inner.outputs, inner.pool)
+            fusion = model.fusion
+            fusion.fusion = BranchMean(fusion.widths, fusion.outputs, fusion.pool)
         self.register_buffer("bypass", torch.zeros(len(model.modalities)))
         self.register_buffer("main", torch.zeros(len(model.modalities)))
         self.register_buffer("left", torch.zeros((), dtype=torch.long))
         return task
-
-    def _around(self, model: Multimodal) -> MMTM:
-        if not model.widths or not model.outputs:
-            raise ValueError(
-                "`Greedy` puts an MMTM block on the features and needs their widths. Found a "
-                "fusion that does not declare them. Pass `Multimodal(..., example=inputs)`."
-            )
-        return MMTM(model.widths, model.outputs, self.ratio, model.fusion)
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         if self.head == "joint":
@@ -162,8 +109,7 @@ class Greedy(Method):
                 'return them. Return `Fused(logits, {"branches": logits_by_modality})`, or use '
                 '`head="joint"`.'
             )
-        each = [step.loss(z) for z in extra["branches"].values()]
-        return losses | {"joint": sum_of(each)}
+        return losses | {"joint": sum_of(step.loss(z) for z in extra["branches"].values())}
 
     def gradients(self, update: Update) -> None:
         blocks = _blocks(update.model)
@@ -183,8 +129,8 @@ class Greedy(Method):
             now = torch.stack([learning_speed(part).to(speeds) for part in parameters])
             speeds += torch.where(balancing, 0, now)
         bdr = conditional_speeds(self.bypass, self.main)
-        enters = (bdr.max() - bdr.min() > self.epsilon) & ~balancing
-        enters = enters & (update.epoch >= self.starts)
+        apart = bdr.max() - bdr.min() > self.epsilon
+        enters = apart & ~balancing & (update.epoch >= self.starts)
         self.left.copy_(torch.where(enters, self.window, (self.left - 1).clamp(min=0)))
         held = torch.where(enters, bdr.argmax(), blocks[0].held)
         return torch.where(self.left > 0, held, -1)
@@ -199,12 +145,6 @@ def _sets(model: Multimodal) -> tuple[list[list[nn.Parameter]], list[list[nn.Par
     blocks = _blocks(model)
     bypass = [[p for block in blocks for p in block.bypass(m)] for m in model.modalities]
     inside = {id(p) for part in bypass for p in part}
-    main = [
-        [
-            p
-            for p in (*model.encoder_parameters(m), *model.branch_parameters(m))
-            if id(p) not in inside
-        ]
-        for m in model.modalities
-    ]
+    own = [(*model.encoder_parameters(m), *model.branch_parameters(m)) for m in model.modalities]
+    main = [[p for p in part if id(p) not in inside] for part in own]
     return bypass, main

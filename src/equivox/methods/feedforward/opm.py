@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.features import Features, blanked, map_values, vector
+from equivox.arguments import number
+from equivox.features import Features, vector
 from equivox.functional import ratio_to_others
+from equivox.functional.dropout import dropped, dropped_fraction
 from equivox.method import Method
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
     from equivox.model import Multimodal
     from equivox.step import Step
@@ -37,27 +39,6 @@ def drop_probabilities(
         return torch.where(r > 0, (q_base * (1 + lam * r)).clamp(0, 1), 0.0)
 
     return {m: probability(rho) for m, rho in ratio_to_others(scores).items()}
-
-
-def dropped_fraction(
-    q: Mapping[str, Float[Tensor, ""]], widths: Mapping[str, int]
-) -> Float[Tensor, ""]:
-    """theta = sum_m d_m q_m / sum_m d_m: the expected share of features that is dropped.
-
-    >>> q = {"audio": torch.tensor(0.6), "video": torch.tensor(0.0)}
-    >>> dropped_fraction(q, {"audio": 3, "video": 1})
-    tensor(0.4500)
-    """
-    return torch.stack([widths[m] * x for m, x in q.items()]).sum() / sum(widths[m] for m in q)
-
-
-def dropped(
-    features: Features, kept: Mapping[str, Bool[Tensor, " batch"]], theta: Float[Tensor, ""]
-) -> Features:
-    """The features with rows outside `kept` zero, and all of them divided by 1 - theta."""
-    scale = 1 / (1 - theta)
-    zeroed = {m: blanked(z, kept[m]) for m, z in features.items()}
-    return {m: map_values(lambda x: x * scale.to(x.dtype), z) for m, z in zeroed.items()}
 
 
 class OPM(Method):
@@ -109,17 +90,10 @@ class OPM(Method):
         delayed: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in {"q_base": q_base, "p_exe": p_exe}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` should lie in [0, 1]. Found `{name} = {value}`.")
-        if lam < 0 or warm_up < 0:
-            raise ValueError(
-                f"`lam` and `warm_up` should be zero or more. Found {lam} and {warm_up}."
-            )
-        self.q_base = q_base
-        self.lam = lam
-        self.p_exe = p_exe
-        self.warm_up = warm_up
+        self.q_base = number("q_base", q_base, least=0, most=1)
+        self.lam = number("lam", lam, least=0)
+        self.p_exe = number("p_exe", p_exe, least=0, most=1)
+        self.warm_up = number("warm_up", warm_up, least=0)
         self.delayed = delayed
 
     def setup(self, model: Multimodal, task: Task) -> Task:
@@ -150,19 +124,9 @@ class OPM(Method):
 
     def _weigh(self, kept: Mapping[str, Tensor], step: Step) -> None:
         """Samples that have no modality left count for nothing."""
-        there = _there(step)
-        if there:
-            left = [k & there.get(m, torch.ones_like(k)) for m, k in kept.items()]
+        there = step.there()
+        if there is not None:
+            columns = [there[:, step.model.modalities.index(m)] for m in kept]
+            left = [k & here for k, here in zip(kept.values(), columns, strict=True)]
             some = torch.stack(left).any(0).float()
             step.weight = some if step.weight is None else some * step.weight
-
-
-def _there(step: Step) -> dict[str, Tensor]:
-    """Which rows have which modality, where the data or the batch's plan lack some."""
-    masks = {m: x for m, x in step.batch.inputs.get("present", {}).items() if m in step.modalities}
-    keep = step.batch.keep
-    if keep is not None:
-        for m in step.modalities:
-            planned = keep[:, step.model.modalities.index(m)].bool()
-            masks[m] = planned & masks[m] if m in masks else planned
-    return masks

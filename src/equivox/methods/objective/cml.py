@@ -9,46 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import choice, number
 from equivox.distributed import world
+from equivox.functional.confidence import confidence, rises
 from equivox.functional.masking import nested_masks
-from equivox.functional.outcomes import log_probabilities, row_means
+from equivox.functional.schedules import within
 from equivox.fusion import sum_of
 from equivox.method import Method
-from equivox.task import Dense, MultiLabel
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
     from equivox.step import Step
-
-SELECTIONS = ("all", "larger_correct", "not_smaller_only_correct")
-
-
-def confidence(logits: Tensor, step: Step) -> Float[Tensor, " batch"]:
-    """The probability of the likeliest outcome, averaged over a sample's labels or positions."""
-    task, target = step.task, step.target
-    log_p = log_probabilities(logits, independent=isinstance(task, MultiLabel))
-    valid = target != task.ignore_index if isinstance(task, Dense) else None
-    return row_means(log_p.amax(1).exp(), valid)
-
-
-def rises(
-    larger: Float[Tensor, " batch"],
-    smaller: Float[Tensor, " batch"],
-    selected: Float[Tensor, " batch"] | None = None,
-    margin: float = 0.0,
-) -> Float[Tensor, " batch"]:
-    """ReLU((c_smaller - c_larger) s - margin): how far confidence rises as a modality goes.
-
-    :param larger: Confidence with more modalities.
-    :param smaller: Confidence with one of them removed.
-    :param selected: s, one for the samples on which the rule is enforced; default all.
-
-    >>> rises(torch.tensor([0.8, 0.6]), torch.tensor([0.9, 0.5]))
-    tensor([0.1000, 0.0000])
-    """
-    difference = smaller - larger
-    return torch.relu((difference if selected is None else difference * selected) - margin)
 
 
 class CML(Method):
@@ -69,6 +39,7 @@ class CML(Method):
         lower_wrong: add ReLU(c_{j+1} - stopgrad(c_j) - margin) for the samples that both get wrong
             (MIWAE demonstration).
         reduction: "sum" over the batch as the authors, or "mean"; weight_mean = weight_sum * batch.
+            Where samples have weights, the mean is the weighted one and the sum is batch times it.
         chain_loss: train the whole chain; False keeps the task's loss of all modalities only.
         starts, ends: first and last epoch, counted from 0, in which it acts.
 
@@ -104,27 +75,19 @@ class CML(Method):
         ends: int | None = None,
     ) -> None:
         super().__init__()
-        if weight < 0 or margin < 0:
-            raise ValueError(
-                "`weight` and `margin` should be zero or more. Found "
-                f"`weight = {weight}`, `margin = {margin}`."
-            )
-        if selection not in SELECTIONS:
-            raise ValueError(f"`selection` should be one of {SELECTIONS}. Found `{selection!r}`.")
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f'`reduction` should be "sum" or "mean". Found `{reduction!r}`.')
-        self.weight = weight
-        self.margin = margin
-        self.selection = selection
+        selections = ("all", "larger_correct", "not_smaller_only_correct")
+        self.weight = number("weight", weight, least=0)
+        self.margin = number("margin", margin, least=0)
+        self.selection = choice("selection", selection, selections)
         self.lower_wrong = lower_wrong
-        self.reduction = reduction
+        self.reduction = choice("reduction", reduction, ("sum", "mean"))
         self.chain_loss = chain_loss
         self.starts = starts
         self.ends = ends
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        late = self.ends is not None and step.epoch > self.ends
-        if step.epoch < self.starts or late or not (self.weight or self.chain_loss):
+        acts = within(step.epoch, self.starts, self.ends)
+        if not acts or not (self.weight or self.chain_loss):
             return losses
         chain = [step.output.logits, *_reduced(step)]
         if self.chain_loss:
@@ -135,11 +98,15 @@ class CML(Method):
         return losses
 
     def _regulariser(self, chain: Sequence[Tensor], step: Step) -> Tensor:
-        c = [confidence(z, step) for z in chain]
+        c = [confidence(z, step.target, step.task) for z in chain]
         right = [step.task.correct(z, step.target) for z in chain]
         terms = [self._term(c[j], c[k], right[j], right[k]) for j, k in pairwise(range(len(chain)))]
         rows = torch.stack(terms).sum(0)
-        return rows.mean() if self.reduction == "mean" else rows.sum() * world()
+        if self.reduction == "mean":
+            return step.average(rows)
+        # Weights say how a batch is shared among its samples, not how much the batch counts.
+        total = rows.sum() if step.weight is None else step.average(rows) * len(rows)
+        return total * world()
 
     def _term(self, larger: Tensor, smaller: Tensor, right: Tensor, after: Tensor) -> Tensor:
         selected = {

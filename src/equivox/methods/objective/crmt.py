@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from equivox.features import Features, vector
-from equivox.functional.certificate import (
-    certified_radius,
-    input_slopes,
-    margin_loss,
-    row_normalised,
-)
-from equivox.fusion import Fusion, sum_of
+from equivox.arguments import number
+from equivox.functional.certificate import certified_radius, margin_loss
 from equivox.method import Batch, Method
+from equivox.modules.certified import CertifiedFusion, steepest
 from equivox.task import MultiLabel
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
-    from equivox.model import Multimodal, Output
+    from equivox.model import Multimodal
     from equivox.run import Run
     from equivox.step import Step, Update
     from equivox.task import Task
-
-
-class CertifiedFusion(Fusion):
-    """f = sum_m a^m * h^m + b with h^m = z^m W~^m, and rows of W~^m centred and of length one.
-
-    Arguments: `orthogonal` makes the rows of a modality orthogonal too, as the paper's text.
-    """
-
-    partial = True
-
-    def __init__(self, widths: Mapping[str, int], outputs: int, orthogonal: bool = False) -> None:
-        super().__init__(widths, outputs)
-        self.orthogonal = orthogonal
-        self.raw = nn.ParameterDict({m: nn.Linear(w, outputs).weight for m, w in widths.items()})
-        self.scales = nn.ParameterDict({m: torch.full((outputs,), 0.1) for m in widths})
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, features: Features) -> Tensor:
-        parts = self.parts(features)
-        return sum_of(self.scales[m] * h for m, h in parts.items()) + self.bias
-
-    def parts(self, features: Features) -> dict[str, Float[Tensor, "batch outputs"]]:
-        """h^m of the modalities that are there."""
-        return {
-            m: nn.functional.linear(vector(features[m]), row_normalised(v, self.orthogonal))
-            for m, v in self.raw.items()
-            if m in features
-        }
-
-    def unimodal(self, features: Features) -> dict[str, Tensor]:
-        bias = self.bias / len(self.widths)
-        return {m: self.scales[m] * h + bias for m, h in self.parts(features).items()}
-
-    def branch(self, modality: str) -> list[nn.Parameter]:
-        return [self.raw[modality], self.scales[modality]]
 
 
 class CRMT(Method):
@@ -115,26 +72,17 @@ class CRMT(Method):
         lipschitz_batches: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"rho": rho, "lr": lr, "momentum": momentum, "starts": starts}.items():
-            if value < 0:
-                raise ValueError(f"`{name}` should be zero or more. Found `{name} = {value}`.")
-        if lipschitz_batches is not None and lipschitz_batches < 1:
-            raise ValueError(f"`lipschitz_batches` should be positive. Found {lipschitz_batches}.")
-        self.rho = rho
-        self.starts = starts
-        self.lr = lr
-        self.momentum = momentum
+        self.rho = number("rho", rho, least=0)
+        self.starts = number("starts", starts, least=0)
+        self.lr = number("lr", lr, least=0)
+        self.momentum = number("momentum", momentum, least=0)
         self.weight_decay = weight_decay
         self.orthogonal = orthogonal
-        self.lipschitz_batches = lipschitz_batches
+        self.lipschitz_batches = number("lipschitz_batches", lipschitz_batches, least=1)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        widths, outputs = model.widths, model.outputs
-        if not widths or outputs is None:
-            raise ValueError(
-                "`CRMT` needs the widths of the features and the number of outputs. Found "
-                f"{widths} and {outputs}. Pass `Multimodal(..., example=inputs)`."
-            )
+        model.require("widths", "outputs")
+        widths, outputs = model.widths, cast(int, model.outputs)
         if self.orthogonal and min(widths.values()) <= outputs:
             raise ValueError(
                 f"`orthogonal=True` needs more features than outputs. Found {widths} and {outputs}."
@@ -147,7 +95,7 @@ class CRMT(Method):
     def prepare(self, run: Run) -> None:
         self.velocity.zero_()
         if run.number == self.starts:
-            self.lipschitz.copy_(lipschitz_table(run, self.lipschitz_batches))
+            self.lipschitz.copy_(steepest(run, self.lipschitz_batches))
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         tunes = run.number >= self.starts
@@ -165,9 +113,8 @@ class CRMT(Method):
         return losses | {"margin": self.rho * step.average(margins)}
 
     def _radii(self, fusion: CertifiedFusion, parts: dict[str, Tensor], step: Step) -> Tensor:
-        rows = [step.model.modalities.index(m) for m in parts]
         scales = torch.stack([fusion.scales[m] for m in parts])
-        tau = torch.stack([self.lipschitz[i] for i in rows])
+        tau = torch.stack([self.lipschitz[step.model.modalities.index(m)] for m in parts])
         h = torch.stack([x.detach() for x in parts.values()])
         return certified_radius(h, scales, fusion.bias.detach(), tau, _target(step))
 
@@ -183,32 +130,6 @@ class CRMT(Method):
                 a.sub_(self.lr * self.velocity[i])
         for parameter in update.model.parameters():
             parameter.grad = None  # nothing else may move, nor by momentum or decay
-
-
-def lipschitz_table(run: Run, batches: int | None = None) -> Float[Tensor, "modalities outputs"]:
-    """tau^m_k = max_x |d h^m_k / d x^m| over the training data, in eval mode."""
-
-    def what(output: Output, batch: Batch) -> dict[str, Tensor]:
-        zero = torch.zeros(output.logits.shape, device=output.logits.device)
-        return {
-            m: slopes(run.model, m, batch) if m in output.features else zero
-            for m in run.model.modalities
-        }
-
-    loader = run.loader if batches is None else list(islice(run.loader, batches))
-    rows = run.collect(loader, what)
-    return torch.stack([rows[m].amax(0) for m in run.model.modalities])
-
-
-def slopes(model: Multimodal, modality: str, batch: Batch) -> Float[Tensor, "batch outputs"]:
-    """|d h_k / d x| of every sample and output of one modality."""
-    present = {k: v for k, v in batch.inputs.items() if k == "present"}
-
-    def answer(x: Any) -> Tensor:
-        features = model.encode({modality: x, **present})
-        return cast(CertifiedFusion, model.fusion).parts(features)[modality]
-
-    return input_slopes(answer, batch.inputs[modality])
 
 
 def _target(step: Step) -> Tensor:

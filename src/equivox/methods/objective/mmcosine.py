@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from equivox.features import Feature, Features, project, vector
-from equivox.functional import cosine_logits, supervised_nce
-from equivox.fusion import Concat, FiLM, Fusion, Gated, Sum, sum_of
+from equivox.arguments import choice, number
+from equivox.features import vector
+from equivox.functional import supervised_nce
+from equivox.fusion import Concat, FiLM, Gated, Sum
 from equivox.method import Method
+from equivox.modules.cosine_fusion import CosineFusion
 from equivox.task import Classification, MultiLabel
 
 if TYPE_CHECKING:
@@ -34,60 +35,6 @@ def least_scale(classes: int, modalities: int, confidence: float) -> float:
     """
     odds = (classes - 1) * confidence / (1 - confidence)
     return (classes - 1) / (modalities * classes) * math.log(odds)
-
-
-class CosineFusion(Fusion):
-    """The sum over modalities of `scale` times the cosine between feature and class weight.
-
-    o_m = s cos(z_m, W_m), with the features z_m that the last linear layer of `inner` reads and its
-    columns W_m; the logits are sum_m o_m. The bias takes no part.
-
-    Arguments: `inner` is the fusion whose parameters it uses; `scale` is s.
-    """
-
-    def __init__(self, inner: Concat | Sum | Gated | FiLM, scale: float) -> None:
-        super().__init__(inner.widths, inner.outputs)
-        self.inner = inner
-        self.scale = scale
-        self.pool = getattr(inner, "pool", True)
-        for layer in inner.linears.children() if isinstance(inner, Sum) else [inner.linear]:
-            if isinstance(layer.bias, nn.Parameter):
-                layer.bias.requires_grad_(False)
-
-    def forward(self, features: Features) -> Tensor:
-        return sum_of(self.unimodal(features).values())
-
-    def unimodal(self, features: Features) -> dict[str, Tensor]:
-        weights = self.weights()
-        return {
-            name: project(
-                partial(cosine_logits, weight=weights[name], scale=self.scale), z, self.pool
-            )
-            for name, z in self.parts(features).items()
-        }
-
-    def weights(self) -> dict[str, Tensor]:
-        """The class weights of each modality, (outputs, width) each."""
-        if isinstance(self.inner, Sum):
-            return {name: self.inner.linears[name].get_parameter("weight") for name in self.widths}
-        crossed = isinstance(self.inner, (Gated, FiLM))
-        sizes = [self.inner.dim if crossed else width for width in self.widths.values()]
-        parts = self.inner.linear.weight.split(sizes, dim=1)
-        return dict(zip(self.widths, parts, strict=True))
-
-    def parts(self, features: Features) -> dict[str, Feature]:
-        """The features that the last layer reads, of those modalities that are there."""
-        there = [name for name in self.widths if name in features]
-        if isinstance(self.inner, (Concat, Sum)):
-            return {name: features[name] for name in there}
-        pooled = {name: vector(features[name]) for name in there}
-        some = pooled[there[0]]
-        full = {m: pooled.get(m, some.new_zeros(len(some), w)) for m, w in self.widths.items()}
-        crossed = self.inner.crossed(full)
-        return {name: crossed[name] for name in there}
-
-    def branch(self, modality: str) -> list[nn.Parameter]:
-        return [p for p in self.inner.branch(modality) if p.requires_grad]
 
 
 class MMCosine(Method):
@@ -136,19 +83,10 @@ class MMCosine(Method):
         eval_head: str = "cosine",
     ) -> None:
         super().__init__()
-        if scale <= 0 or temperature <= 0:
-            raise ValueError(
-                "`scale` and `temperature` should be positive. "
-                f"Found `scale = {scale}` and `temperature = {temperature}`."
-            )
-        if lam < 0:
-            raise ValueError(f"`lam` should be zero or more. Found `lam = {lam}`.")
-        if eval_head not in ("cosine", "linear"):
-            raise ValueError(f'`eval_head` should be "cosine" or "linear". Found `{eval_head!r}`.')
-        self.scale = scale
-        self.lam = lam
-        self.temperature = temperature
-        self.eval_head = eval_head
+        self.scale = number("scale", scale, above=0)
+        self.lam = number("lam", lam, least=0)
+        self.temperature = number("temperature", temperature, above=0)
+        self.eval_head = choice("eval_head", eval_head, ("cosine", "linear"))
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if self.lam > 0:

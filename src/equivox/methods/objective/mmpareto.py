@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import choice, number
 from equivox.functional import flat_dot, flat_norm, min_norm_pair, min_norm_weights
 from equivox.fusion import sum_of
 from equivox.method import Method
@@ -106,12 +107,8 @@ class MMPareto(Method):
 
     def __init__(self, *, gamma: float = 1.5, rescale: str = "tensor") -> None:
         super().__init__()
-        if gamma <= 0:
-            raise ValueError(f"`gamma` should be positive. Found `gamma = {gamma}`.")
-        if rescale not in ("tensor", "encoder"):
-            raise ValueError(f'`rescale` should be "tensor" or "encoder". Found `{rescale!r}`.')
-        self.gamma = gamma
-        self.rescale = rescale
+        self.gamma = number("gamma", gamma, above=0)
+        self.rescale = choice("rescale", rescale, ("tensor", "encoder"))
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         return losses | {m: step.loss(logits) for m, logits in step.output.unimodal.items()}

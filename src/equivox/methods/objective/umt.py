@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.arguments import number
+from equivox.arguments import choice, number
 from equivox.features import Feature, padding, values
+from equivox.functional.schedules import within
 from equivox.method import Method
 from equivox.methods.yardstick.alone import frozen_copy, take_encoders
 from equivox.model import Multimodal
@@ -95,21 +96,14 @@ class UMT(Method):
         fraction: float | None = None,
     ) -> None:
         super().__init__()
-        _check(lambda_task, lambda_distill, fraction)
-        if distance not in DISTANCES:
-            raise ValueError(
-                f"`distance` should be one of {list(DISTANCES)}. Found `{distance!r}`."
-            )
-        if init not in ("scratch", "teacher"):
-            raise ValueError(f'`init` should be "scratch" or "teacher". Found `{init!r}`.')
-        self.lambda_task = lambda_task
-        self.lambda_distill = lambda_distill
-        self.distance = distance
-        self.init = init
+        self.lambda_task = number("lambda_task", lambda_task, least=0)
+        self.lambda_distill = number("lambda_distill", lambda_distill, least=0)
+        self.distance = choice("distance", distance, tuple(DISTANCES))
+        self.init = choice("init", init, ("scratch", "teacher"))
         self.teacher_epochs = number("teacher_epochs", teacher_epochs, least=0)
         self.starts = starts
         self.ends = ends
-        self.fraction = fraction
+        self.fraction = number("fraction", fraction, above=0, below=1)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         # A whole model: what an encoder is given may be decided by the network around it.
@@ -125,8 +119,7 @@ class UMT(Method):
             run.model.encoders.load_state_dict(self.teachers.encoders.state_dict())
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        late = self.ends is not None and step.epoch > self.ends
-        if not self.lambda_distill or step.epoch < self.starts or late:
+        if not self.lambda_distill or not within(step.epoch, self.starts, self.ends):
             return losses
         with torch.no_grad():
             teachers = self.teachers.encode(step.batch.inputs)
@@ -142,11 +135,3 @@ class UMT(Method):
             ratio = joint.detach() / distance.detach().clamp(min=1e-12)
             task, distillation = 1 - self.fraction, self.fraction * ratio * distance
         return {"joint": task * joint, "distillation": distillation}
-
-
-def _check(lambda_task: float, lambda_distill: float, fraction: float | None) -> None:
-    for name, value in {"lambda_task": lambda_task, "lambda_distill": lambda_distill}.items():
-        if value < 0:
-            raise ValueError(f"`{name}` should be zero or more. Found `{name} = {value}`.")
-    if fraction is not None and not 0 < fraction < 1:
-        raise ValueError(f"`fraction` should lie in (0, 1). Found `fraction = {fraction}`.")

@@ -8,45 +8,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import choice, number
 from equivox.features import vector
 from equivox.functional import entropy
 from equivox.functional.label_entropy import constant_loss, label_facts
-from equivox.functional.sampling import inclusion_probabilities, successive_draws, systematic_draws
-from equivox.functional.units import Units, spread, units_of
+from equivox.functional.sampling import (
+    inclusion_probabilities,
+    successive_draws,
+    systematic_draws,
+    update_ratios,
+)
+from equivox.functional.units import Units, View, spread, unit_shares, units_of
 from equivox.method import Method
 from equivox.methods.optimization.multi_loss import late_gradients
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
     from equivox.model import Multimodal
     from equivox.step import Step, Update
     from equivox.task import Task
-
-View = tuple[int, int, int, int]
-
-
-def update_ratios(
-    rho: Float[Tensor, " modalities"], tau: float, bounds: tuple[float, float] = (0.1, 0.9)
-) -> Float[Tensor, " modalities"]:
-    """q_m = clamp(1 - softmax_m(rho / tau)): the more significant, the fewer units learn.
-
-    Where a rho is not positive, or not a number, every q is one half.
-
-    >>> update_ratios(torch.tensor([0.811303, 0.454943]), tau=0.2)
-    tensor([0.1441, 0.8559])
-    """
-    q = 1 - torch.softmax(rho / tau, 0)
-    sound = (rho > 0).all() & q.isfinite().all()
-    return torch.where(sound, q, 0.5).clamp(*bounds)
-
-
-def unit_probabilities(gradient: Tensor, view: View) -> tuple[Tensor, Tensor]:
-    """p (draws, units), each unit's share of the squared gradient, and whether it is defined."""
-    squares = gradient.detach().float().square().reshape(view).sum((1, 3))
-    total = squares.sum(-1, keepdim=True)
-    known = (total > 0) & total.isfinite()
-    return torch.where(known, squares / total, 1 / squares.shape[-1]), known
 
 
 class AMSS(Method):
@@ -95,23 +74,15 @@ class AMSS(Method):
         normalise_by_entropy: bool = True,
     ) -> None:
         super().__init__()
-        if plus not in (None, "ht", "code") or sample not in ("adaptive", "random", "topk"):
-            raise ValueError(
-                '`plus` should be None, "ht" or "code", `sample` "adaptive", "random" or "topk". '
-                f"Found `{plus!r}` and `{sample!r}`."
-            )
         if plus == "ht" and sample == "topk":
             raise ValueError('`plus="ht"` needs a random draw. Found `sample="topk"`.')
-        if tau <= 0 or not 0 < bounds[0] <= bounds[1] <= 1:
-            raise ValueError(
-                "`tau` should be positive, `bounds` ordered in (0, 1]. "
-                f"Found `tau = {tau}` and `bounds = {bounds}`."
-            )
-        self.plus = plus
-        self.tau = tau
+        if not 0 < bounds[0] <= bounds[1] <= 1:
+            raise ValueError(f"`bounds` should be ordered in (0, 1]. Found `bounds = {bounds}`.")
+        self.plus = choice("plus", plus, (None, "ht", "code"))
+        self.tau = number("tau", tau, above=0)
         self.delta = delta
         self.bounds = bounds
-        self.sample = sample
+        self.sample = choice("sample", sample, ("adaptive", "random", "topk"))
         self.mask_head = mask_head
         self.normalise_by_entropy = normalise_by_entropy
         self._units: dict[str, list[Units]] = {}
@@ -131,13 +102,13 @@ class AMSS(Method):
             loss, z = step.task.loss, step.output.features
             rows = {m: loss(u.float(), target, reduction="none") for m, u in said.items()}
             facts = label_facts(step.task, next(iter(said.values())), target)
-            step.note("amss losses", rows)
-            step.note("amss entropies", {m: entropy(vector(z[m])) for m in said})
-            step.note("amss labels", {str(i): x for i, x in enumerate(facts.unbind(1))})
+            step.note("losses", rows)
+            step.note("entropies", {m: entropy(vector(z[m])) for m in said})
+            step.note("labels", {str(i): x for i, x in enumerate(facts.unbind(1))})
         return losses
 
     def gradients(self, update: Update) -> None:
-        losses = update.mean("amss losses")
+        losses = update.mean("losses")
         if len(losses) < 2:
             return
         for m, q in zip(losses, self._ratios(update).unbind(), strict=True):
@@ -152,15 +123,15 @@ class AMSS(Method):
 
     def _ratios(self, update: Update) -> Tensor:
         """q_m of the modalities in the update."""
-        losses, entropies = update.mean("amss losses"), update.mean("amss entropies")
-        labels = torch.stack(list(update.mean("amss labels").values()))
+        losses, entropies = update.mean("losses"), update.mean("entropies")
+        labels = torch.stack(list(update.mean("labels").values()))
         rho = constant_loss(self._task, labels) - torch.stack(list(losses.values())) + self.delta
         if self.normalise_by_entropy:
             rho = rho / torch.stack([entropies[m] for m in losses]).clamp(min=1e-8)
         return update_ratios(rho, self.tau, self.bounds)
 
     def _mask_(self, gradient: Tensor, view: View, k: Tensor, by: torch.Generator) -> None:
-        p, known = unit_probabilities(gradient, view)
+        p, known = unit_shares(gradient, view)
         if view[2] > 1:
             mask = torch.where(known, self._drawn(p, k.double(), by).to(p.dtype), 1)
             gradient.mul_(spread(mask, view, gradient).to(gradient.dtype))

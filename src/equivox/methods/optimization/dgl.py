@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from equivox.arguments import choice, number
 from equivox.features import Features, map_values
 from equivox.method import Method
 
@@ -57,12 +58,8 @@ class DGL(Method):
 
     def __init__(self, *, alpha: float = 1.0, heads: str = "own") -> None:
         super().__init__()
-        if alpha < 0:
-            raise ValueError(f"`alpha` should be zero or more. Found `alpha = {alpha}`.")
-        if heads not in ("own", "blanked"):
-            raise ValueError(f'`heads` should be "own" or "blanked". Found `{heads!r}`.')
-        self.alpha = alpha
-        self.heads = heads  # type: ignore[misc]
+        self.alpha = number("alpha", alpha, least=0)
+        self.heads = choice("heads", heads, ("own", "blanked"))  # type: ignore[misc]
         self.leaves_unused = alpha == 0  # type: ignore[misc]
 
     def features(self, features: Features, step: Step) -> Features:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import number
 from equivox.functional import mean_of_others
+from equivox.functional.schedules import within
 from equivox.fusion import Concat, Sum
 from equivox.method import Method
 from equivox.task import MultiLabel, Regression
@@ -77,10 +79,7 @@ class MultiLoss(Method):
     category = "optimization"
     heads = "own"
     ingredients = frozenset({"unimodal losses", "extra parameters"})
-    search_space: ClassVar[Mapping[str, Any]] = {
-        "alpha": (0.8, 1.0, 0.5, 2.0),
-        "beta": (2.0, 4.0),
-    }
+    search_space: ClassVar[Mapping[str, Any]] = {"alpha": (0.8, 1.0, 0.5, 2.0), "beta": (2.0, 4.0)}
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0, "lambda_unimodal": 0.0}
 
     def __init__(
@@ -95,16 +94,10 @@ class MultiLoss(Method):
         ends: int | None = None,
     ) -> None:
         super().__init__()
-        weights = {"lambda_joint": lambda_joint, "lambda_unimodal": lambda_unimodal}
-        for name, value in ({"alpha": alpha} | weights).items():
-            if value < 0:
-                raise ValueError(f"`{name}` should be zero or more. Found `{name} = {value}`.")
-        if beta < 1:
-            raise ValueError(f"`beta` should be 1 or more. Found `beta = {beta}`.")
-        self.alpha = alpha
-        self.beta = beta
-        self.lambda_joint = lambda_joint
-        self.lambda_unimodal = lambda_unimodal
+        self.alpha = number("alpha", alpha, least=0)
+        self.beta = number("beta", beta, least=1)
+        self.lambda_joint = number("lambda_joint", lambda_joint, least=0)
+        self.lambda_unimodal = number("lambda_unimodal", lambda_unimodal, least=0)
         self.scale_heads = scale_heads
         self.starts = starts
         self.ends = ends
@@ -112,7 +105,7 @@ class MultiLoss(Method):
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         unimodal = step.output.unimodal
-        kind = "mlb errors" if isinstance(step.task, Regression) else "mlb scores"
+        kind = "errors" if isinstance(step.task, Regression) else "scores"
         step.note(kind, {m: _score(step, logits) for m, logits in unimodal.items()})
         terms = {"joint": self.lambda_joint * losses["joint"]}
         if self.lambda_unimodal:
@@ -120,10 +113,10 @@ class MultiLoss(Method):
         return losses | terms
 
     def gradients(self, update: Update) -> None:
-        if update.epoch < self.starts or (self.ends is not None and update.epoch > self.ends):
+        if not within(update.epoch, self.starts, self.ends):
             return
-        errors = bool(update.rows("mlb errors"))
-        means = update.mean("mlb errors" if errors else "mlb scores")
+        errors = bool(update.rows("errors"))
+        means = update.mean("errors" if errors else "scores")
         for modality, r in lag_ratios(means, errors).items():
             k = mlb_coefficient(r, self.alpha, self.beta)
             torch._foreach_mul_(self._scaled(update, modality), k)

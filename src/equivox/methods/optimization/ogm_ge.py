@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from equivox.arguments import choice, number
 from equivox.functional import ratio_to_others
+from equivox.functional.schedules import within
 from equivox.method import Method
 
 if TYPE_CHECKING:
@@ -75,26 +77,20 @@ class OGMGE(Method):
         z: str = "tanh",
     ) -> None:
         super().__init__()
-        if alpha < 0:
-            raise ValueError(f"`alpha` should be zero or more. Found `alpha = {alpha}`.")
-        if params not in ("ndim>=2", "conv4d"):
-            raise ValueError(f'`params` should be "ndim>=2" or "conv4d". Found `{params!r}`.')
-        if z not in ("tanh", "tanh_minus_one"):
-            raise ValueError(f'`z` should be "tanh" or "tanh_minus_one". Found `{z!r}`.')
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha, least=0)
         self.noise = noise
         self.starts = starts
         self.ends = ends
-        self.params = params
-        self.z = z
+        self.params = choice("params", params, ("ndim>=2", "conv4d"))
+        self.z = choice("z", z, ("tanh", "tanh_minus_one"))
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        if self._acts(step.epoch):
+        if within(step.epoch, self.starts, self.ends):
             step.note("score", {m: step.score(o) for m, o in step.output.split.items()})
         return losses
 
     def gradients(self, update: Update) -> None:
-        if not self._acts(update.epoch):
+        if not within(update.epoch, self.starts, self.ends):
             return
         for modality, k in self.coefficients(update.mean("score")).items():
             gradients = [g for g in update.gradient(modality) if self._selects(g)]
@@ -108,9 +104,6 @@ class OGMGE(Method):
     def coefficients(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What each encoder's gradients are multiplied by, given the scores of the update."""
         return ogm_coefficients(scores, self.alpha, self.z)
-
-    def _acts(self, epoch: int) -> bool:
-        return self.starts <= epoch and (self.ends is None or epoch <= self.ends)
 
     def _selects(self, gradient: Tensor) -> bool:
         return gradient.ndim == 4 if self.params == "conv4d" else gradient.ndim >= 2

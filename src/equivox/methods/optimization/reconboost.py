@@ -6,53 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.fusion import SharedHead, sum_of
+from equivox.arguments import number
+from equivox.functional.boosting import boosting_losses
+from equivox.fusion import sum_of
 from equivox.method import Batch, Method
-from equivox.task import MultiLabel, Regression
+from equivox.methods.turns import share_head
+from equivox.task import Regression, Task
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
     from equivox.model import Multimodal, Output
     from equivox.run import Run
     from equivox.step import Step
-    from equivox.task import Task
-
-
-def boosting_loss(
-    logits: Float[Tensor, "batch outputs"],
-    others: Float[Tensor, "batch outputs"],
-    target: Any,
-    task: Task,
-    w1: float = 5.0,
-    w2: float = 1.0,
-) -> Float[Tensor, " batch"]:
-    """L_boost of every sample: small weights for what the other learners solve already.
-
-    Classification: -(w1 - w2 q_y) log p_y / K, with p and q the softmax of `logits` and `others`.
-    Multi-label: the same for every label, averaged over labels. Regression: the loss against
-    Friedman's residual y - (w2 / w1) `others`.
-
-    :param logits: f_k of the learner that is trained.
-    :param others: The summed logits of the other learners, a constant.
-
-    >>> from equivox import Classification
-    >>> f, phi = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])
-    >>> boosting_loss(f, phi, torch.tensor([0]), Classification())
-    tensor([0.8801])
-    """
-    others = others.detach()
-    if isinstance(task, Regression):
-        return task.loss(logits, target - w2 / w1 * others.view_as(target), reduction="none")
-    if isinstance(task, MultiLabel):
-        q = torch.where(target > 0.5, others.sigmoid(), 1 - others.sigmoid())
-        each = F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
-        return ((w1 - w2 * q) * each).mean(-1)
-    q = task.score(others, target)
-    return (w1 - w2 * q) * task.loss(logits, target, reduction="none") / logits.shape[-1]
 
 
 class ReconBoost(Method):
@@ -63,9 +29,9 @@ class ReconBoost(Method):
 
         L = mean of -(w1 - w2 q_y) log p_y / K  +  alpha MSE(softmax f_k, softmax f_prev),
 
-    with q the softmax of beta sum_{m != k} f_m and f_prev the modality of the stage before, both
-    constants; then everything for `joint_epochs` with the task's loss of the sum. Only modalities
-    that had a stage take part, in training and prediction. Each phase forgets all momentum.
+    with the constants q, softmax of beta sum_{m != k} f_m, and f_prev of the stage before; then
+    everything for `joint_epochs` with the task's loss of the sum. Only modalities that had a stage
+    take part, in prediction too. Each phase forgets all momentum.
 
     Arguments:
         w1, w2: 5 and 1 on CREMA-D, 4 and 1 on AVE and ModelNet40, 1 and 0.25 for sentiment.
@@ -77,8 +43,7 @@ class ReconBoost(Method):
         initial_agreement: q_y of a first stage without others; the released code has 1 by accident.
         mcr_detach_both: the released code, where the agreement term has no gradient.
 
-    Departures: the head is shared from the start. The agreement of multi-label tasks is of the
-    sigmoids; regression has none, as unbounded predictions that follow each other diverge.
+    Departures: the head is shared from the start; regression has no agreement term.
 
     Source: Hua et al., ICML 2024, Eq. 7-12.
 
@@ -97,13 +62,8 @@ class ReconBoost(Method):
         "modality_epochs": (4, 1),
         "joint_epochs": (4, 1),
     }
-    brief: ClassVar[Mapping[str, Any]] = {
-        "modality_epochs": 1,
-        "joint_epochs": 1,
-        "hidden": 8,
-        "pretrained": True,
-    }
-    added: Tensor
+    brief: ClassVar[Mapping[str, Any]] = {"modality_epochs": 1, "hidden": 8, "pretrained": True}
+    added: Tensor  # how many modalities take part
 
     def __init__(
         self,
@@ -120,20 +80,11 @@ class ReconBoost(Method):
         mcr_detach_both: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 <= w2 <= w1 or w1 == 0:
-            raise ValueError(f"`w1` should be positive and `w2` in 0 … w1. Found {w1} and {w2}.")
-        if alpha < 0:
-            raise ValueError(f"`alpha` should be zero or more. Found `alpha = {alpha}`.")
-        if modality_epochs < 1 or joint_epochs < 0:
-            raise ValueError(
-                "`modality_epochs` should be one or more, `joint_epochs` zero or more. "
-                f"Found {modality_epochs} and {joint_epochs}."
-            )
-        self.w1 = w1
-        self.w2 = w2
-        self.alpha = alpha
-        self.modality_epochs = modality_epochs
-        self.joint_epochs = joint_epochs
+        self.w1 = number("w1", w1, above=0)
+        self.w2 = number("w2", w2, least=0, most=w1)
+        self.alpha = number("alpha", alpha, least=0)
+        self.modality_epochs = number("modality_epochs", modality_epochs, least=1)
+        self.joint_epochs = number("joint_epochs", joint_epochs, least=0)
         self.hidden = hidden
         self.order = order
         self.pretrained = pretrained
@@ -141,34 +92,29 @@ class ReconBoost(Method):
         self.mcr_detach_both = mcr_detach_both
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        self.sequence = tuple(self.order or model.modalities)
-        if set(self.sequence) != set(model.modalities):
-            raise ValueError(
-                f"`order` should name the modalities {sorted(model.modalities)}, each once. "
-                f"Found {list(self.sequence)}."
-            )
-        if not isinstance(model.fusion, SharedHead) or model.fusion.boost is None:
-            model.require("widths", "outputs")
-            model.fusion = SharedHead(
-                model.widths, model.outputs or 1, hidden=self.hidden, boost=True
-            )
-        self.register_buffer("added", torch.tensor(len(self._added(0))))
+        names = list(model.modalities)
+        self.sequence = tuple(self.order or names)
+        if sorted(self.sequence) != sorted(names):
+            raise ValueError(f"`order` should hold each of {names} once. Found {self.order}.")
+        share_head(model, self.hidden, boost=True)
+        self.register_buffer("added", torch.tensor(len(names) if self.pretrained else 1))
         return task
 
     def stage(self, epoch: int) -> tuple[int, str | None]:
         """The stage of an epoch, and the modality that it trains, None in a joint phase."""
-        stage, place = divmod(epoch, self.modality_epochs + self.joint_epochs)
-        alone = place < self.modality_epochs
-        return stage, self.sequence[stage % len(self.sequence)] if alone else None
+        stage, past = divmod(epoch, self.modality_epochs + self.joint_epochs)
+        learner = self.sequence[stage % len(self.sequence)]
+        return stage, learner if past < self.modality_epochs else None
 
     def prepare(self, run: Run) -> None:
-        self.added.fill_(len(self._added(run.number)))
-        if run.number == 0 or self.stage(run.number) != self.stage(run.number - 1):
+        stage = self.stage(run.number)
+        self.added.clamp_(min=min(stage[0] + 1, len(self.sequence)))
+        if stage != self.stage(run.number - 1):
             run.forget(run.model.parameters())
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         _, learner = self.stage(run.number)
-        added = self._added(run.number)
+        added = self.sequence[: int(self.added)]
         for batch in batches:
             if learner is None:
                 yield batch.only(*added)
@@ -180,43 +126,25 @@ class ReconBoost(Method):
         if learner is None:
             return losses
         rest = {name: loss for name, loss in losses.items() if name != "joint"}
-        return rest | {learner: self._boosting(learner, step)} | self._agreement(stage, step)
+        return rest | {learner: self._fit(learner, step)} | self._agreement(stage, learner, step)
 
     def predict(self, output: Output) -> Tensor:
-        share, fusion = output.split, _fusion(output.model)
-        takes_part = [self.added > self.sequence.index(m) for m in share]
-        said = zip(takes_part, share.values(), strict=True)
-        total = sum_of(torch.where(there, f, torch.zeros_like(f)) for there, f in said)
-        return fusion.boost * total
+        fusion: Any = output.model.fusion
+        joined = {m: self.added > self.sequence.index(m) for m in output.split}
+        return fusion.boost * sum_of(torch.where(joined[m], f, 0) for m, f in output.split.items())
 
-    def _added(self, epoch: int) -> tuple[str, ...]:
-        """The modalities that take part: all, or those that have had a stage."""
-        return self.sequence if self.pretrained else self.sequence[: self.stage(epoch)[0] + 1]
-
-    def _boosting(self, learner: str, step: Step) -> Tensor:
-        said = step.output.split
+    def _fit(self, learner: str, step: Step) -> Tensor:
+        fusion: Any = step.model.fusion
+        said, weights = step.output.split, (self.w1, self.w2, self.initial_agreement)
         others = [f.detach() for m, f in said.items() if m != learner]
-        if others:
-            phi = _fusion(step.model).boost.detach() * sum_of(others)
-            return self._mean(said[learner], phi, self.w1, self.w2, step)
-        first = self.w1 - self.w2 * self.initial_agreement
-        return self._mean(said[learner], said[learner], first, 0.0, step)
+        phi = fusion.boost.detach() * sum_of(others) if others else None
+        return step.average(boosting_losses(said[learner], phi, step.target, step.task, *weights))
 
-    def _mean(self, f: Tensor, phi: Tensor, w1: float, w2: float, step: Step) -> Tensor:
-        return step.average(boosting_loss(f, phi, step.target, step.task, w1, w2))
-
-    def _agreement(self, stage: int, step: Step) -> dict[str, Tensor]:
-        said, order = step.output.split, self.sequence
-        learner, previous = order[stage % len(order)], order[(stage - 1) % len(order)]
-        if stage == 0 or previous == learner or previous not in said:
+    def _agreement(self, stage: int, learner: str, step: Step) -> dict[str, Tensor]:
+        said, task = step.output.split, step.task
+        previous = self.sequence[(stage - 1) % len(self.sequence)]
+        if stage == 0 or previous not in said or isinstance(task, Regression):
             return {}
-        if isinstance(step.task, Regression):  # it would undo the fit of the residual
-            return {}
-        p = step.task.probabilities(said[learner])
+        p, q = task.probabilities(said[learner]), task.probabilities(said[previous]).detach()
         p = p.detach() if self.mcr_detach_both else p
-        q = step.task.probabilities(said[previous]).detach()
         return {"agreement": self.alpha * step.average((p - q).square().mean(-1))}
-
-
-def _fusion(model: Multimodal) -> Any:
-    return model.fusion

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from equivox.methods.held_out import unimodal_merits
 from equivox.methods.yardstick.alone import Independent
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 class BestUnimodal(Independent):
     """Train every modality alone and predict with the one that is best on validation data.
 
-    After every epoch the mean of `task.correct` (for regression, minus the loss) of each modality's
-    own head is measured. The
+    After every epoch the mean of `task.merit` of each modality's own head is measured. The
     prediction is that of the best modality among those that a batch has. `scores`, (modalities,),
     holds the last measurement.
 
@@ -38,11 +38,7 @@ class BestUnimodal(Independent):
         return task
 
     def conclude(self, run: Run) -> None:
-        rows = run.collect(
-            run.validation or (),
-            lambda o, b: {m: run.task.merit(said, b.target) for m, said in o.unimodal.items()},
-        )
-        self.scores.copy_(torch.stack([rows[m].mean() for m in run.model.modalities]))
+        self.scores.copy_(unimodal_merits(run))
 
     def predict(self, output: Output) -> Tensor:
         said = output.unimodal

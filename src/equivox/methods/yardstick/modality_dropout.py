@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from equivox.arguments import number
 from equivox.method import Method
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def kept_modalities(
 ) -> Bool[Tensor, "batch modalities"]:
     """Keep what draws p or more, and always the highest draw of a sample.
 
+    >>> import torch
     >>> kept_modalities(torch.tensor([[0.1, 0.9], [0.2, 0.1]]), p=0.5)
     tensor([[False,  True],
             [ True, False]])
@@ -60,18 +61,11 @@ class ModalityDropout(Method):
 
     def __init__(self, *, p: float = 0.2) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"`p` should lie between 0 and 1. Found `p = {p}`.")
-        self.p = p
+        self.p = number("p", p, least=0, most=1)
 
     def features(self, features: Features, step: Step) -> Features:
-        modalities = step.model.modalities
-        draws = step.uniform_rows(len(modalities))
-        present = step.batch.inputs.get("present", {})
-        for column, modality in enumerate(modalities):
-            there = present.get(modality, True) if modality in features else False
-            if there is not True:
-                here = torch.as_tensor(there, device=draws.device)
-                draws[:, column] = draws[:, column].where(here, -1.0)
+        draws = step.uniform_rows(len(step.model.modalities))
+        if (there := step.there()) is not None:
+            draws = draws.where(there, -1.0)
         absent = draws < 0
         return step.model.blanked(features, kept_modalities(draws, self.p) | absent)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from equivox.errors import nearest
+from equivox.arguments import names, number
 from equivox.method import Method
 
 if TYPE_CHECKING:
@@ -35,21 +35,14 @@ class ModalityLR(Method):
 
     def __init__(self, *, factors: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        self.factors = dict(factors or {})
-        for modality, factor in self.factors.items():
-            if factor < 0:
-                raise ValueError(
-                    f"A factor should be zero or more. Found `{factor}` for `{modality}`."
-                )
+        self.factors = {
+            modality: number(f"factors[{modality!r}]", factor, least=0)
+            for modality, factor in (factors or {}).items()
+        }
         self._owned: dict[str, list[nn.Parameter]] = {}
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        for modality in self.factors:
-            if modality not in model.modalities:
-                raise ValueError(
-                    f"`factors` should name modalities of the model, {list(model.modalities)}. "
-                    f"Found `{modality}`. {nearest(modality, model.modalities)}"
-                )
+        names("factors", self.factors, model.modalities)
         self._owned = {m: model.encoder_parameters(m) for m in self.factors}
         return task
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from equivox.arguments import choice
+from equivox.arguments import choice, number
 from equivox.method import Method
 from equivox.methods.yardstick.alone import HEADS, unimodal_losses
 
@@ -35,9 +35,7 @@ class UnimodalLosses(Method):
 
     def __init__(self, *, gamma: float = 1.0, heads: str = "own") -> None:
         super().__init__()
-        if gamma < 0:
-            raise ValueError(f"`gamma` should be zero or more. Found `gamma = {gamma}`.")
-        self.gamma = gamma
+        self.gamma = number("gamma", gamma, least=0)
         self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:

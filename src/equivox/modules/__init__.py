@@ -1,0 +1,1 @@
+"""Modules that methods build: heads that grow, special fusions, classifiers."""
