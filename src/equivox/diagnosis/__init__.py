@@ -1,0 +1,1 @@
+"""What is wrong with a trained multimodal network, measured: see `diagnose`."""

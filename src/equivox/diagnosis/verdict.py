@@ -1,0 +1,215 @@
+"""The verdict: what the measurements mean, as rules with thresholds that can be read and doubted.
+
+A modality is *neglected* where its encoder's probe falls short of the same encoder trained alone,
+and both interventions (how far predictions move, and how much accuracy falls, when the modality is
+exchanged) show that the network listens to it less than a late fusion of the unimodal models does.
+A weak modality moves the late fusion little as well, and is not blamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from equivox.diagnosis.headroom import Headroom
+from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.probes import Probe
+from equivox.diagnosis.use import Use
+
+IMBALANCED, BALANCED, UNSURE = "imbalanced", "balanced", "cannot tell"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number that a rule compares with, what it means and where it comes from."""
+
+    value: float
+    meaning: str
+    source: str
+
+
+THRESHOLDS = {
+    "probe gap": Threshold(
+        0.02,
+        "an encoder is under-trained where its probe falls short by this, and surely by some",
+        "the gap of the default data is 0.042 with 0.005 from seed to seed; calibrated on the grid",
+    ),
+    "listening": Threshold(
+        0.8,
+        "a modality is listened to less where exchanging it moves the network below this share of "
+        "what it moves a late fusion of the unimodal models",
+        "calibrated on the grid of generated cases",
+    ),
+    "above chance": Threshold(
+        0.03,
+        "a modality says something by itself where it is above chance by this",
+        "three standard errors of an accuracy on 1,000 samples of six classes",
+    ),
+    "harm": Threshold(
+        0.01,
+        "a headroom below this is not called a gain, however sure it is",
+        "the margin of the demonstration",
+    ),
+    "samples": Threshold(
+        200,
+        "fewer test samples decide nothing: an accuracy is then unsure by 0.07",
+        "the binomial standard error",
+    ),
+}
+
+
+def limit(name: str) -> float:
+    """The value of a threshold."""
+    return THRESHOLDS[name].value
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict is made from.
+
+    Attributes: `samples` of the test data; `headroom`; by modality `probes`, `use` in the network
+    and `late_use` in a late fusion of the unimodal models; `faults` of the data, in words.
+    """
+
+    samples: int
+    headroom: Headroom
+    probes: Mapping[str, Probe]
+    use: Mapping[str, Use]
+    late_use: Mapping[str, Use]
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Neglect:
+    """What is known of one modality.
+
+    Attributes: `gap` of its probe; `listening`, how much the network's prediction moves with it
+    relative to a late fusion (by divergence), and `reliance`, the same by the fall of the metric;
+    `under_trained` and `ignored`, whether the probe, and whether both interventions say so.
+    """
+
+    modality: str
+    gap: Estimate
+    listening: float
+    reliance: float
+    under_trained: bool
+    ignored: bool
+    says_something: bool
+
+    @property
+    def neglected(self) -> bool:
+        """Whether all of it agrees."""
+        return self.under_trained and self.ignored
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong, in one word and in sentences.
+
+    Attributes: `kind`, "imbalanced", "balanced" or "cannot tell"; `neglected` modalities;
+    `synergistic`, whether no modality says anything by itself; `gain`, what a late fusion gains
+    over the network, which is the least that balancing can be expected to gain; `reasons`, one
+    sentence each; `modalities`, what is known of each.
+    """
+
+    kind: str
+    neglected: tuple[str, ...]
+    synergistic: bool
+    gain: Estimate
+    reasons: tuple[str, ...]
+    modalities: Mapping[str, Neglect]
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict in plain values."""
+        return asdict(self)
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """Apply the rules, the first that holds."""
+    known = {m: _neglect(m, evidence) for m in evidence.probes}
+    neglected = tuple(m for m, found in known.items() if found.neglected)
+    synergistic = not any(found.says_something for found in known.values()) and _joint_says(
+        evidence
+    )
+    kind, reasons = _decided(evidence, known, neglected, synergistic)
+    gain = evidence.headroom.gain
+    return Verdict(kind, neglected, synergistic, gain, tuple(reasons), known)
+
+
+def _neglect(modality: str, evidence: Evidence) -> Neglect:
+    probe = evidence.probes[modality]
+    mine, late = evidence.use[modality], evidence.late_use[modality]
+    listening = _share(mine.divergence, late.divergence)
+    reliance = _share(mine.drop, late.drop)
+    alone = evidence.headroom.alone[modality]
+    return Neglect(
+        modality,
+        probe.gap,
+        listening,
+        reliance,
+        under_trained=probe.gap.value >= limit("probe gap") and probe.gap.low > 0,
+        ignored=max(listening, reliance) < limit("listening"),
+        says_something=alone.low > evidence.headroom.chance + limit("above chance"),
+    )
+
+
+def _share(mine: Estimate, late: Estimate) -> float:
+    """How far the network moves relative to the late fusion; 1 where that does not move."""
+    return mine.value / late.value if late.low > 0 else 1.0
+
+
+def _joint_says(evidence: Evidence) -> bool:
+    return evidence.headroom.joint.low > evidence.headroom.chance + limit("above chance")
+
+
+def _decided(
+    evidence: Evidence,
+    known: Mapping[str, Neglect],
+    neglected: Sequence[str],
+    synergistic: bool,
+) -> tuple[str, list[str]]:
+    if evidence.faults:
+        return UNSURE, [f"The data come first: {fault}" for fault in evidence.faults]
+    if evidence.samples < limit("samples"):
+        few = f"{evidence.samples} test samples are too few: at least {limit('samples'):.0f}."
+        return UNSURE, [few]
+    if synergistic:
+        return BALANCED, [
+            "No modality says anything by itself, and together they do: the task is synergistic. "
+            "Balancing trains modalities to speak alone, and will not help."
+        ]
+    if not _joint_says(evidence) and not any(k.says_something for k in known.values()):
+        return UNSURE, ["Nothing is above chance: neither a modality alone nor the network."]
+    if neglected:
+        return IMBALANCED, [_sentence(known[m]) for m in neglected]
+    return _not_neglected(evidence, known)
+
+
+def _not_neglected(evidence: Evidence, known: Mapping[str, Neglect]) -> tuple[str, list[str]]:
+    headroom = evidence.headroom
+    wins = headroom.gain.low > 0 and headroom.gain.value >= limit("harm")
+    half = [m for m, found in known.items() if found.under_trained or found.ignored]
+    if wins:
+        which = ", ".join(f"`{m}`" for m in half) or "no modality in particular"
+        return UNSURE, [
+            f"A late fusion is better by {_pm(headroom.gain)}, but the signals do not agree on who "
+            f"is neglected ({which}). The fusion may be what is wrong: try the ensemble."
+        ]
+    reasons = [
+        "No encoder falls short of training alone while being ignored, and a late fusion "
+        "of the unimodal models is not better."
+    ]
+    return BALANCED, reasons
+
+
+def _sentence(found: Neglect) -> str:
+    return (
+        f"`{found.modality}` is neglected: its probe is {_pm(found.gap)} below the same encoder "
+        f"trained alone, and exchanging it moves the prediction {found.listening:.0%} as far, and "
+        f"the metric {found.reliance:.0%} as far, as it moves a late fusion."
+    )
+
+
+def _pm(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
