@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 
 import numpy
 import pytest
@@ -18,7 +19,9 @@ def draws() -> list[float]:
 
 @pytest.mark.parametrize("before", [lambda: 0, numpy.random.rand, numpy.random.randn])
 @pytest.mark.parametrize("between", [lambda: 0, numpy.random.rand, numpy.random.randn])
-def test_state_taken_over_is_the_state(before, between):
+def test_state_taken_over_is_the_state(
+    before: Callable[[], object], between: Callable[[], object]
+) -> None:
     numpy.random.seed(3)
     before()
     first = random_state()
@@ -30,7 +33,7 @@ def test_state_taken_over_is_the_state(before, between):
         assert draws() == expected
 
 
-def test_numpy_is_not_asked_again_where_nothing_was_drawn():
+def test_numpy_is_not_asked_again_where_nothing_was_drawn() -> None:
     numpy.random.seed(3)
     first = random_state()
     assert random_state(before=first)["numpy"] is first["numpy"]
@@ -38,7 +41,7 @@ def test_numpy_is_not_asked_again_where_nothing_was_drawn():
     assert random_state(before=first)["numpy"] is not first["numpy"]
 
 
-def test_another_bit_generator_of_numpy():
+def test_another_bit_generator_of_numpy() -> None:
     kept = numpy.random.get_bit_generator()
     try:
         numpy.random.set_bit_generator(numpy.random.PCG64(1))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from equivox import data, functional, methods
     from equivox.balancer import Balancer
+    from equivox.diagnosis.diagnose import Diagnosis, diagnose
     from equivox.fusion import Attention, Concat, FiLM, Fused, Gated, SharedHead, Sum
     from equivox.method import Batch, Chain, Method
     from equivox.methods import *  # noqa: F403
@@ -34,6 +35,7 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "equivox.balancer": ("Balancer",),
+    "equivox.diagnosis.diagnose": ("Diagnosis", "diagnose"),
     "equivox.fusion": ("Attention", "Concat", "FiLM", "Fused", "Gated", "SharedHead", "Sum"),
     "equivox.method": ("Batch", "Chain", "Method"),
     "equivox.mmtm": ("MMTM",),
@@ -47,9 +49,9 @@ def __getattr__(name: str) -> Any:
     """Imported where first used: the command line starts, and finds faults, without torch."""
     if name in _PACKAGES:
         return import_module(f"equivox.{name}")
-    if not name[:1].isupper():  # a module, which Python looks for next
-        raise AttributeError(f"`equivox` has no attribute `{name}`.")
     home = next((home for home, names in _HOMES.items() if name in names), "equivox.methods")
+    if home == "equivox.methods" and not name[:1].isupper():  # a module, Python looks for it next
+        raise AttributeError(f"`equivox` has no attribute `{name}`.")
     module = import_module(home)
     if home == "equivox.methods" and name not in module.__all__:
         raise AttributeError(f"`equivox` has no attribute `{name}`.")

@@ -70,9 +70,11 @@ def estimate(rows: Tensor, seed: int = 0) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan)
     generator = torch.Generator().manual_seed(seed)
     means = [
-        x[torch.randint(len(x), (RESAMPLES // 10, len(x)), generator=generator)].mean(1)
+        x[torch.randint(len(x), (RESAMPLES // 10, len(x)), generator=generator).to(x.device)].mean(
+            1
+        )
         for _ in range(10)  # in parts, for memory's sake
     ]
-    ends = torch.tensor([0.025, 0.975], dtype=x.dtype)
+    ends = torch.tensor([0.025, 0.975], dtype=x.dtype, device=x.device)
     low, high = torch.cat(means).quantile(ends).tolist()
     return Estimate(float(x.mean()), low, high)

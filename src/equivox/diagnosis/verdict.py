@@ -120,6 +120,13 @@ class Verdict:
     reasons: tuple[str, ...]
     modalities: Mapping[str, Neglect]
 
+    @property
+    def suspect(self) -> str:
+        """The modality that is worst off: the first neglected one, or that with the largest gap."""
+        if self.neglected:
+            return self.neglected[0]
+        return max(self.modalities, key=lambda m: self.modalities[m].gap.value)
+
     def to_json(self) -> dict[str, Any]:
         """The verdict in plain values."""
         return asdict(self)

@@ -1,0 +1,138 @@
+"""What to do: baselines first, then methods, each with the signal that suggests it.
+
+The rules are a table. What a method can be expected to gain is bounded from below by what a late
+fusion gains over the network, which the verdict states; the order here is by cost and by the
+evidence of `docs/results`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from equivox.diagnosis.verdict import BALANCED, IMBALANCED, Verdict
+from equivox.task import Regression
+
+if TYPE_CHECKING:
+    from equivox.balancer import Balancer
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A thing to do.
+
+    Attributes: `method`, its key in the registry, or "" for none; `what` to do; `signal`, what
+    suggests it; `lines` to change; `cost` of a step relative to plain training; `not_if`, when it
+    is the wrong thing.
+    """
+
+    method: str
+    what: str
+    signal: str
+    lines: str
+    cost: str
+    not_if: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The advice in plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An advice and when it is given."""
+
+    when: Callable[[Verdict, Balancer], bool]
+    advice: Advice
+
+
+def _neglect(found: Verdict, _: Balancer) -> bool:
+    return found.kind == IMBALANCED
+
+
+def _ignored_only(found: Verdict, _: Balancer) -> bool:
+    """The fusion ignores what an encoder has learned."""
+    return any(m.ignored and not m.under_trained for m in found.modalities.values())
+
+
+def _classes(found: Verdict, balancer: Balancer) -> bool:
+    return found.kind == IMBALANCED and not isinstance(balancer.task, Regression)
+
+
+def _balancer_lines(arguments: str) -> str:
+    return f"balancer = ev.Balancer(model, ev.{arguments}, task=task)"
+
+
+RULES = (
+    Rule(
+        lambda found, _: found.kind == BALANCED and not found.synergistic,
+        Advice(
+            "", "Nothing: keep joint training.",
+            "no encoder falls short, and a late fusion is not better", "", "1.00", "",
+        ),
+    ),
+    Rule(
+        lambda found, _: found.synergistic,
+        Advice(
+            "", "Keep joint training, and look at the fusion: its capacity is what limits.",
+            "no modality says anything alone, together they do", "", "1.00",
+            "a method that trains modalities alone would teach them noise",
+        ),
+    ),
+    Rule(
+        _neglect,
+        Advice(
+            "unimodal_losses", "Add a loss for each modality: the simplest cure.",
+            "an encoder's probe is below that of the same encoder alone",
+            _balancer_lines("UnimodalLosses()"), "1.02",
+            "a modality is pure noise, or the answer lies in the combination alone",
+        ),
+    ),
+    Rule(
+        lambda found, _: found.kind == IMBALANCED or found.gain.low > 0,
+        Advice(
+            "ensemble", "Train the modalities apart and average them: what is to be beaten.",
+            "a late fusion of the unimodal models is better than the network",
+            _balancer_lines("Ensemble()"), "1.00", "modalities must interact",
+        ),
+    ),
+    Rule(
+        _neglect,
+        Advice(
+            "ogm_ge", "Slow the leading encoder down; no new parameters.",
+            "one modality is exchanged without effect while another decides",
+            _balancer_lines("OGMGE(alpha=0.5)"), "1.04",
+            "the leading modality is simply the more informative one; Adam",
+        ),
+    ),
+    Rule(
+        _neglect,
+        Advice(
+            "mmpareto", "Unimodal losses whose gradients do not fight the fusion's.",
+            "unimodal losses help, and gradients conflict",
+            _balancer_lines("MMPareto()"), "1.73", "a second backward pass is too much",
+        ),
+    ),
+    Rule(
+        _classes,
+        Advice(
+            "mmcosine", "Give every modality equal norms in the last layer.",
+            "the fusion reads one modality far more than it knows more",
+            _balancer_lines("MMCosine()"), "1.07", "regression; an adopted network",
+        ),
+    ),
+    Rule(
+        _ignored_only,
+        Advice(
+            "modality_dropout", "Drop modalities in training, so that none can be leaned on alone.",
+            "an encoder has learned enough, and the fusion does not listen",
+            _balancer_lines("ModalityDropout(p=0.3)"), "1.00", "the task is synergistic",
+        ),
+    ),
+)  # fmt: skip
+
+
+def prescribe(found: Verdict, balancer: Balancer) -> Sequence[Advice]:
+    """The advice whose rule holds, in the order of the table."""
+    return [rule.advice for rule in RULES if rule.when(found, balancer)]
