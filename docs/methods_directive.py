@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -34,11 +35,25 @@ def facts(key: str) -> list[tuple[str, str]]:
         ("Tasks", ", ".join(method.tasks)),
         ("Ingredients", ", ".join(sorted(method.ingredients))),
         ("Capabilities", ", ".join(flag for flag in FLAGS if getattr(method, flag))),
+        ("Step cost", cost(key)),
         ("Arguments", ", ".join(arguments)),
         ("Search space", ", ".join(f"{k}: {v}" for k, v in method.search_space.items())),
         *((f"Not: {check}", reason) for check, reason in method.exceptions.items()),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def cost(key: str) -> str:
+    """What a step costs, as `benchmarks/step_cost.py` measured it."""
+    path = Path(__file__).parent / "results" / "step_cost.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    row = next((r for r in rows if r["method"] == key and r["load"] == "compute"), None)
+    if row is None:
+        return ""
+    return (
+        f"{row['ratio']:.2f} of plain training where the encoders' passes decide, of which the "
+        f"passes are {row['bound']:.2f}; memory {row['memory']:.2f}"
+    )
 
 
 class MethodFacts(SphinxDirective):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -158,3 +160,29 @@ def test_arguments_are_checked() -> None:
         MMPareto(gamma=0.0)
     with pytest.raises(ValueError, match="`rescale`"):
         MMPareto(rescale="layer")
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_two_backward_passes_for_any_number_of_modalities(count: int) -> None:
+    """Every encoder is gone through once forwards and twice backwards: joint, and all unimodal."""
+    names = [f"m{i}" for i in range(count)]
+    forwards, backwards = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    encoders = {m: torch.nn.Linear(3, 4) for m in names}
+
+    def counted(modality: str) -> Callable[..., None]:
+        def note(_module: object, _inputs: object, output: torch.Tensor) -> None:
+            forwards[modality] += 1
+            output.register_hook(lambda _: backwards.update({modality: backwards[modality] + 1}))
+
+        return note
+
+    for m, encoder in encoders.items():
+        encoder.register_forward_hook(counted(m))
+    model = ev.Multimodal(encoders, ev.Concat(dict.fromkeys(names, 4), 5))
+    balancer = ev.Balancer(model, ev.MMPareto(), task=ev.Classification())
+    optimizer = balancer.attach(torch.optim.SGD(balancer.parameters(), lr=0.1))
+    inputs = {m: torch.randn(6, 3) for m in names}
+    balancer(inputs, torch.arange(6) % 5).backward()
+    optimizer.step()
+    assert forwards == dict.fromkeys(names, 1)
+    assert backwards == dict.fromkeys(names, 2)
