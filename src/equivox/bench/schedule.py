@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -134,8 +136,16 @@ def workers(count: int = WORKERS) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start() -> None:
-    """Ctrl-C is for the parent, which reports what is finished."""
+    """Ctrl-C is for the parent, which reports what is finished; and without it, end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
