@@ -1,8 +1,9 @@
-"""The command line: `equivox demo`, `methods`, `train`, `compare` and `doctor`.
+"""The command line: `equivox demo`, `methods`, `train`, `diagnose`, `compare`, `data` and
+`doctor`.
 
-Exit codes: 0, it went well; 1, it failed; 2, what was asked for cannot be; 75, the run was asked to
-end and left a checkpoint; 130, it was interrupted from the keyboard. Nothing slow is imported
-before a command needs it.
+Exit codes: 0, it went well; 1, it failed; 2, what was asked for cannot be; 3, a condition of
+`diagnose --fail-on` holds; 75, the run was asked to end and left a checkpoint; 130, it was
+interrupted from the keyboard. Nothing slow is imported before a command needs it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="equivox",
         description="Find out which modality a multimodal model neglects, and cure it.",
-        epilog="Exit codes: 0 well, 1 failed, 2 refused, 75 ended with a checkpoint, 130 Ctrl-C.",
+        epilog="Exit codes: 0 well, 1 failed, 2 refused, 3 a condition of --fail-on holds, "
+        "75 ended with a checkpoint, 130 Ctrl-C.",
     )
     parser.add_argument(
         "--version",
@@ -177,6 +179,38 @@ def _train_parser(commands: Any) -> Parser:
     return parser
 
 
+def _diagnose_parser(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "diagnose",
+        help="find out which modality a trained model neglects",
+        description=_DIAGNOSE,
+        epilog=_CONDITIONS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "subject",
+        metavar="RUN_DIR_OR_SPEC",
+        help="the folder of a finished run, or file.py:model,loaders[,task]: the names in that file"
+        " of a Multimodal or a Balancer, of its loaders by split, and of a model's task",
+    )
+    parser.add_argument("--out", type=Path, metavar="PAGE", help="write the page, and its JSON")
+    parser.add_argument("--json", action="store_true", help="print the diagnosis as JSON")
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="end with 3 where NAME OP NUMBER holds, see below; repeat for more",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=_positive,
+        default=100,
+        help="the most that a modality is trained alone; it stops when it gets no better (100)",
+    )
+    return parser
+
+
 def _compare_parser(commands: Any) -> Parser:
     parser: Parser = commands.add_parser(
         "compare", help="compare methods on data sets over seeds", description=_COMPARE
@@ -202,6 +236,35 @@ def _compare_parser(commands: Any) -> Parser:
     return parser
 
 
+def _data_parser(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "data", help="list, check and fake data sets", description=_DATA
+    )
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=Parser, help="one of"
+    )
+    listing = actions.add_parser("list", help="list the data sets")
+    checking = actions.add_parser("check", help="look for every file of a set and decode it")
+    faking = actions.add_parser("fake", help="write a tiny set in the real layout")
+    for action in (checking, faking):
+        action.add_argument("name", metavar="NAME", help="a data set that lies in files")
+    checking.add_argument("--root", metavar="R", help="its folder ($EQUIVOX_DATA/NAME)")
+    checking.add_argument(
+        "--option",
+        dest="data_options",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the data set; repeat for more",
+    )
+    for action in (listing, checking):
+        action.add_argument("--json", action="store_true", help="print JSON")
+    faking.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    faking.add_argument("--seed", type=int, default=0, help="of its content (0)")
+    return parser
+
+
 def _doctor_parser(commands: Any) -> Parser:
     parser: Parser = commands.add_parser(
         "doctor", help="look for faults of the installation", description=_DOCTOR
@@ -216,6 +279,24 @@ _COMPARE = (
     "Methods x data sets x seeds as folders of runs; called again, it goes on where it was. Writes "
     "the tables, paired by seed, against joint training and the best simple baseline."
 )
+_DIAGNOSE = (
+    "Measures the network, trains each modality alone to compare, and says which one is\n"
+    "neglected, what could be gained and what to do."
+)
+_CONDITIONS = """\
+conditions of --fail-on, for example 'imbalance>0.3', with one of < <= > >= == !=:
+  imbalance    mean difference of the modalities' contributions, others blanked by zeros
+  relative     that over the sum of the contributions
+  gap          the largest fall of an encoder's probe below the same encoder trained alone
+  neglected    how many modalities are neglected
+  gain         what a late fusion of the modalities alone is better by than the network
+  single_gain  what the best modality alone is better by
+  headroom     the larger of these two
+  joint, late_fusion, chance    the metric of the network, of a late fusion, of no input
+  faults       how many faults the data have
+  and any number of the JSON by its names with dots, such as probes.audio.gap.low
+"""
+_DATA = "Data sets: which there are, whether the files of one are whole, and tiny fake ones."
 _DOCTOR = "Looks for packages that break torch, for GPU faults, malware, and what is missing."
 
 
@@ -337,17 +418,29 @@ def _print_result(result: Result, folder: Path) -> None:
     print(f"{result.epochs} epochs, {result.seconds:.1f} s of training: {folder}")
 
 
+def diagnose(given: argparse.Namespace) -> int:
+    """Diagnose a run or a model."""
+    code: int = importlib.import_module("equivox.diagnosis.command").main(given)
+    return code
+
+
 def compare(given: argparse.Namespace) -> int:
     """Compare methods on data sets."""
     code: int = importlib.import_module("equivox.bench.comparing").main(given)
     return code
 
 
+def data(given: argparse.Namespace) -> int:
+    """List, check or fake data sets."""
+    code: int = importlib.import_module("equivox.data.command").main(given)
+    return code
+
+
 def doctor(_: argparse.Namespace) -> int:
     """Look for faults."""
-    from equivox.doctor import diagnose, gather
+    from equivox import doctor as installation
 
-    found = diagnose(gather())
+    found = installation.diagnose(installation.gather())
     show(("state", "found", "cure"), [(f.state, f.what, f.cure) for f in found])
     broken = sum(f.state == "broken" for f in found)
     print(f"{broken} broken." if broken else "Nothing is broken.")
@@ -358,10 +451,20 @@ PARSERS = {
     "demo": _demo_parser,
     "methods": _methods_parser,
     "train": _train_parser,
+    "diagnose": _diagnose_parser,
     "compare": _compare_parser,
+    "data": _data_parser,
     "doctor": _doctor_parser,
 }
-COMMANDS = {"demo": demo, "methods": methods, "train": train, "compare": compare, "doctor": doctor}
+COMMANDS = {
+    "demo": demo,
+    "methods": methods,
+    "train": train,
+    "diagnose": diagnose,
+    "compare": compare,
+    "data": data,
+    "doctor": doctor,
+}
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────

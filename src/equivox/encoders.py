@@ -1,15 +1,24 @@
 """Default encoders, one for each kind of modality: vectors, images, signals and tokens.
 
-All end in a ReLU and carry `width`, the length of the feature vector they return.
+All carry `width`, the length of the feature vector they return; those of this file end in a ReLU.
+Larger ones are in `equivox.encoders_hf`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+from equivox.encoders_hf import (
+    ResNet18,
+    SequenceTransformer,
+    TextTransformer,
+    TokenTransformer,
+    VisionTransformer,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -107,4 +116,38 @@ class BagOfTokens(nn.Module):
         return features
 
 
-Encoder = MLP | SmallCNN | CNN1D | BagOfTokens
+class FrameMean(nn.Module):
+    """Frames (batch, channels, frames, height, width): an image encoder of each, averaged.
+
+    :param build: What builds the image encoder.
+
+    >>> import torch
+    >>> from functools import partial
+    >>> FrameMean(partial(SmallCNN, 3))(torch.zeros(5, 3, 2, 16, 16)).shape
+    torch.Size([5, 32])
+    """
+
+    def __init__(self, build: Callable[[], ImageEncoder]) -> None:
+        super().__init__()
+        self.image = build()
+        self.width: int = self.image.width
+
+    def forward(self, frames: Float[Tensor, "batch c t h w"]) -> Float[Tensor, "batch features"]:
+        batch, count = frames.shape[0], frames.shape[2]
+        images = frames.transpose(1, 2).flatten(0, 1)
+        features: Tensor = self.image(images).unflatten(0, (batch, count))
+        return features.mean(1)
+
+
+ImageEncoder = SmallCNN | ResNet18 | VisionTransformer
+
+Encoder = (
+    MLP
+    | CNN1D
+    | BagOfTokens
+    | FrameMean
+    | SequenceTransformer
+    | TokenTransformer
+    | TextTransformer
+    | ImageEncoder
+)

@@ -201,16 +201,11 @@ class Watched:
 
 def only(data: MultimodalData, modality: str) -> MultimodalData:
     """The same data with one modality alone."""
-    from equivox.data import Samples
-
-    def part(whole: Samples) -> Samples:
-        return Samples({modality: whole.inputs[modality]}, whole.target)
-
     return replace(
         data,
-        train=part(data.train),
-        validation=part(data.validation),
-        test=part(data.test),
+        train=data.train.only(modality),
+        validation=data.validation.only(modality),
+        test=data.test.only(modality),
         architectures={modality: data.architectures[modality]},
     )
 

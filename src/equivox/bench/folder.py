@@ -20,6 +20,7 @@ from equivox.bench.experiment import Experiment
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 PREDICTIONS = "predictions.safetensors"
+LAST, BEST = Path("checkpoints", "last"), Path("checkpoints", "best")
 
 
 class Folder:
@@ -45,12 +46,12 @@ class Folder:
     @property
     def last(self) -> Path:
         """The checkpoint of the latest moment."""
-        return self.path / "checkpoints" / "last"
+        return self.path / LAST
 
     @property
     def best(self) -> Path:
         """The checkpoint of the epoch that is best on the validation data."""
-        return self.path / "checkpoints" / "best"
+        return self.path / BEST
 
     def _check_free(self) -> None:
         if self.path.is_dir() and (self.path / CONFIG).exists():

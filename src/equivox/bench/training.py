@@ -23,7 +23,7 @@ from torch import Tensor
 from equivox.balancer import Balancer
 from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
-from equivox.bench.folder import RESULT, Folder, versions
+from equivox.bench.folder import BEST, CONFIG, RESULT, Folder, read_experiment, versions
 from equivox.data import MultimodalData
 from equivox.fusion import FUSIONS
 from equivox.method import Batch
@@ -147,6 +147,31 @@ def train(
     if folder is not None:
         folder.finish(result.to_json(), result.predictions)
     return result
+
+
+def restored(path: Path, device: str = "cpu") -> Training:
+    """The training of a finished run's folder, with the weights that were selected, in eval mode.
+
+    The random state outside is untouched. Raises FileNotFoundError for a run that is not there or
+    not finished, ValueError for one that is damaged or of another version.
+    """
+    path = Path(path)
+    experiment = read_experiment(path)
+    Result.read(path)
+    data = experiment.load()
+    with preserved_random_state():
+        _seed(experiment.seed)
+        training = Training(experiment.resolved(data), data, device)
+        kept = checkpoint.load(path / BEST)
+        try:
+            training.balancer.load_state_dict(kept["balancer"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"The weights of a run should be those of its network. Found in `{path / BEST}`: "
+                f"{error} Read it with the version that wrote it, see its `{CONFIG}`."
+            ) from error
+    training.balancer.eval()
+    return training
 
 
 class Training:

@@ -1,4 +1,5 @@
-"""Data sets: made in memory, bundled with a dependency, or read from npz files.
+"""Data sets: made in memory, bundled with a dependency, read from npz files, or from the files in
+which the data sets of the field are distributed (`equivox.data.field`).
 
 >>> data = load("latent2")
 >>> data.modalities, len(data.train), round(data.ceilings["easy", "hard"], 3)
@@ -13,16 +14,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from equivox.data import latent as _latent
+from equivox.data import loading as _loading
 from equivox.data import npz as _npz
-from equivox.data.base import MultimodalData, Recipe, Sample, Samples
+from equivox.data.base import MultimodalData, Recipe, Sample, Samples, Split
+from equivox.data.checking import Report, check
 from equivox.data.digits import digits
 from equivox.data.latent import LatentModality
 from equivox.errors import nearest
 
-__all__ = ["LatentModality", "MultimodalData", "Recipe", "Sample", "Samples", "load", "names"]
+__all__ = [
+    "LatentModality",
+    "MultimodalData",
+    "Recipe",
+    "Report",
+    "Sample",
+    "Samples",
+    "Split",
+    "check",
+    "fake",
+    "load",
+    "names",
+]
 
 _MAKERS: dict[str, Callable[..., MultimodalData]] = {
     "latent": _latent.latent,
@@ -40,7 +56,7 @@ _MAKERS: dict[str, Callable[..., MultimodalData]] = {
 
 def names() -> tuple[str, ...]:
     """The data sets that `load` knows."""
-    return tuple(_MAKERS)
+    return (*_MAKERS, *_loading.names())
 
 
 def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
@@ -49,14 +65,18 @@ def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
     :param name: One of `names()`.
     :param seed: The draw of the data, apart from the seed of a model. Files hold one draw; for
         them it says which training samples a smaller training set keeps.
-    :param options: What the data set offers, for example `load("digits", variant="iid")`.
+    :param options: What the data set offers, for example `load("digits", variant="iid")` or
+        `load("crema_d", root="CREMA-D", workers=2)`; those that all field sets share are described
+        in `equivox.data.loading.load`.
     :raises ValueError: For an unknown name, option or value, with the nearest known one.
     :raises FileNotFoundError: Where a file set is not found; see `EQUIVOX_DATA`.
     """
-    if name not in _MAKERS:
+    if name not in names():
         raise ValueError(
-            f"The data set should be a known one. Found `{name!r}`. {nearest(name, _MAKERS)}"
+            f"The data set should be a known one. Found `{name!r}`. {nearest(name, names())}"
         )
+    if name not in _MAKERS:
+        return _loading.load(name, seed, **options)
     known = [p.name for p in inspect.signature(_MAKERS[name]).parameters.values()][2:]
     for option in options:
         if option not in known:
@@ -65,3 +85,13 @@ def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
                 f"Found `{option}`. {nearest(option, known)}"
             )
     return _MAKERS[name](name, seed, **options)
+
+
+def fake(name: str, out: str | Path, seed: int = 0) -> None:
+    """Write a tiny data set in the real layout of a field set, with real encodings.
+
+    :param out: A new or empty folder: the set's root.
+    :raises FileExistsError: Where the folder holds something.
+    :raises ValueError: For a set that does not lie in files.
+    """
+    _loading.module(name).fake(Path(out), seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from equivox.encoders import Encoder
 from equivox.errors import nearest
@@ -22,7 +22,45 @@ Sample = tuple[dict[str, Tensor], Tensor, Tensor]
 SPLITS = ("train", "validation", "test")
 
 
-class Samples(Dataset[Sample]):
+class Split(Dataset[Sample]):
+    """The samples of a split: item `i` is `(inputs, target, index)`.
+
+    Attributes: `target`, the targets of all samples (samples, ...).
+    """
+
+    target: Tensor
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, in order."""
+        raise NotImplementedError
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one sample of each modality."""
+        raise NotImplementedError
+
+    def only(self, modality: str) -> Split:
+        """The same samples with one modality alone."""
+        raise NotImplementedError
+
+    def order(self, shuffle: bool, generator: torch.Generator | None) -> Sampler[Any] | None:
+        """The sampler of a pass, where the split has one of its own."""
+        return None
+
+    @staticmethod
+    def collate(samples: Sample | list[Sample]) -> Sample:
+        """A batch as it is, or a list of single samples stacked into one."""
+        if isinstance(samples, list):
+            inputs, target, index = default_collate(samples)
+            return inputs, target, index
+        return samples
+
+
+class Samples(Split):
     """A split held in memory: item `i` is `(inputs, target, index)`.
 
     A batch is read with one indexing operation a tensor, through `__getitems__`; a `DataLoader`
@@ -62,13 +100,17 @@ class Samples(Dataset[Sample]):
     def _rows(self, index: Tensor) -> Sample:
         return {name: x[index] for name, x in self.inputs.items()}, self.target[index], index
 
-    @staticmethod
-    def collate(samples: Sample | list[Sample]) -> Sample:
-        """A batch as it is, or a list of single samples stacked into one."""
-        if isinstance(samples, list):
-            inputs, target, index = default_collate(samples)
-            return inputs, target, index
-        return samples
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.inputs)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(x.shape[1:]) for name, x in self.inputs.items()}
+
+    def only(self, modality: str) -> Samples:
+        """The same samples with one modality alone."""
+        return Samples({modality: self.inputs[modality]}, self.target)
 
 
 def draws(seed: int) -> torch.Generator:
@@ -116,29 +158,33 @@ class MultimodalData:
     :param ceilings: Exact best reachable accuracy (classification) or R2 (regression) of sets of
         modalities; empty where unknown.
     :param target_scale: Mean and standard deviation by which a regression target was standardised.
+    :param facts: What was found when it was loaded: counts, what is missing, how it is decoded.
+    :param workers: Processes that decode beside the training one; they do not change a value.
     """
 
     name: str
     options: Mapping[str, Any]
-    train: Samples
-    validation: Samples
-    test: Samples
+    train: Split
+    validation: Split
+    test: Split
     architectures: Mapping[str, Callable[[], Encoder]] = field(repr=False)
     recipe: Recipe = Recipe()
     fusion: str = "concat"
     classes: tuple[str, ...] = ()
     ceilings: Mapping[tuple[str, ...], float] = field(default_factory=dict, repr=False)
     target_scale: tuple[float, float] = (0.0, 1.0)
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    workers: int = 0
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The names of the modalities, in order."""
-        return tuple(self.train.inputs)
+        return self.train.modalities
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one sample of each modality."""
-        return {name: tuple(x.shape[1:]) for name, x in self.train.inputs.items()}
+        return self.train.shapes
 
     @property
     def outputs(self) -> int:
@@ -169,6 +215,7 @@ class MultimodalData:
         shuffle: bool | None = None,
         generator: torch.Generator | None = None,
         drop_last: bool = False,
+        num_workers: int | None = None,
     ) -> DataLoader[Sample]:
         """Batches of a split.
 
@@ -177,17 +224,23 @@ class MultimodalData:
         :param shuffle: By default for the training split alone.
         :param generator: What the order is drawn from; torch's random state where not given.
         :param drop_last: Leave out an incomplete last batch.
+        :param num_workers: `workers` where not given.
         :raises ValueError: For any other split.
         """
         if split not in SPLITS:
             raise ValueError(
                 f"`split` should be one of {SPLITS}. Found `{split!r}`. {nearest(split, SPLITS)}"
             )
+        samples: Split = getattr(self, split)
+        shuffle = split == "train" if shuffle is None else shuffle
+        order = samples.order(shuffle, generator)
         return DataLoader(
-            getattr(self, split),
+            samples,
             batch_size=self.recipe.batch_size if batch_size is None else batch_size,
-            shuffle=split == "train" if shuffle is None else shuffle,
+            shuffle=shuffle if order is None else None,
+            sampler=order,
             generator=generator,
             drop_last=drop_last,
-            collate_fn=Samples.collate,
+            num_workers=self.workers if num_workers is None else num_workers,
+            collate_fn=samples.collate,
         )

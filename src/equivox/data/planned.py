@@ -38,7 +38,11 @@ def planned_loader(loader: Any, batches: Iterable[Tensor]) -> DataLoader[Any]:
             f"`{type(loader).__name__}`. Use a `DataLoader` of a map-style data set."
         )
     options = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
-    return DataLoader(loader.dataset, batch_sampler=[b.tolist() for b in batches], **options)
+    plan: Any = [b.tolist() for b in batches]
+    planned = getattr(getattr(loader, "sampler", None), "planned", None)
+    if planned is not None:  # the samples of a pass share its seed
+        plan = planned(plan)
+    return DataLoader(loader.dataset, batch_sampler=plan, **options)
 
 
 def batches_of_rank(

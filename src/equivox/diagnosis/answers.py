@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from equivox.diagnosis.loaders import check_whole
 from equivox.features import Features, leaves, map_tensors, values, vector
 from equivox.functional.shapley import subsets
 from equivox.model import Output
@@ -84,7 +85,8 @@ def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
     :param loader: Batches of `(inputs, target)` or `(inputs, target, index)`, of two samples or
         more.
     :param seed: Of the partners under "shuffle".
-    :raises ValueError: For more than eight modalities, or an empty loader.
+    :raises ValueError: For more than eight modalities, an empty loader, batches of one sample, or
+        numbers that are not those of the samples.
     """
     modalities = balancer.model.modalities
     if len(modalities) > MOST_MODALITIES:
@@ -93,7 +95,15 @@ def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
             f"{len(modalities)}. Sample them: `functional.sampled_shapley_values`."
         )
     generator = torch.Generator().manual_seed(seed)
-    rows = balancer.collect(loader, lambda o, b: _answered(balancer, o, b, generator))
+    sizes: list[int] = []
+
+    def answered(output: Output, batch: Batch) -> dict[str, Any]:
+        check_whole(balancer, batch)
+        sizes.append(len(leaves(batch.target)[0]))
+        return _answered(balancer, output, batch, generator)
+
+    rows = balancer.collect(loader, answered)
+    _check_sizes(sizes, len(rows["unlike"]))
     every = subsets(modalities)
     logits = {how: {s: rows[how][_key(s)] for s in every} for how in BLANKINGS}
     index = rows.get("index", torch.arange(len(rows["unlike"])))
@@ -108,6 +118,19 @@ def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
         rows["unlike"],
         {m: z.isfinite().flatten(1).all(1) for m, z in rows["features"].items()},
     )
+
+
+def _check_sizes(sizes: Sequence[int], kept: int) -> None:
+    if len(sizes) > 1 and max(sizes) == 1:
+        raise ValueError(
+            "Modalities are exchanged between the samples of a batch. Found batches of one sample. "
+            "Let the loader yield larger ones."
+        )
+    if 2 * kept <= sum(sizes):  # samplers may pad with a few copies
+        raise ValueError(
+            "The index should be the number of the sample in its split. Found "
+            f"{kept} numbers for {sum(sizes)} samples. Count over the data set, not in the batch."
+        )
 
 
 def _answered(
@@ -125,11 +148,14 @@ def _answered(
     if batch.index is not None:
         found["index"] = batch.index
     means = {m: values(z).mean(0, keepdim=True) for m, z in features.items()}
+    *fewer, every = subsets(balancer.model.modalities)
+    whole = balancer.method.predict(output)
     for how in BLANKINGS:
         found[how] = {
             _key(s): _predicted(balancer, _seen(balancer, features, s, how, means, lent))
-            for s in subsets(balancer.model.modalities)
+            for s in fewer
         }
+        found[how][_key(every)] = whole
     return found
 
 

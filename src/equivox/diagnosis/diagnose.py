@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from equivox.arguments import number
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.calibration import Calibration, calibration
 from equivox.diagnosis.conflict import Conflict, conflict
@@ -18,6 +20,7 @@ from equivox.diagnosis.contribution import Contribution, contribution
 from equivox.diagnosis.data_checks import Finding, data_checks
 from equivox.diagnosis.headroom import Headroom, headroom
 from equivox.diagnosis.hurt import Hurt, hurt
+from equivox.diagnosis.loaders import SPLITS, Loaders, checked
 from equivox.diagnosis.metric import value
 from equivox.diagnosis.prescription import Advice, prescribe
 from equivox.diagnosis.probes import Probe, Split, probes
@@ -33,15 +36,16 @@ from equivox.diagnosis.robustness import Robustness, robustness
 from equivox.diagnosis.use import Route, Use, routing, use, use_in_late_fusion
 from equivox.diagnosis.verdict import Evidence, Verdict, verdict
 from equivox.features import vector
+from equivox.model import Multimodal
 from equivox.task import Dense
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
-    from equivox.model import Multimodal
     from equivox.task import Task
 
-Loaders = Mapping[str, Iterable[Any]]
-SPLITS = ("train", "validation", "test")
+USUAL = 15
+"""So many epochs are about what a modality needs alone."""
+
 Told = Callable[[str, float], None]
 """Is told what is measured now, and the share of the work that is done."""
 
@@ -89,9 +93,9 @@ class Diagnosis:
         return save(self, Path(path))
 
     def _repr_html_(self) -> str:
-        from equivox.report.diagnosis import page
+        from equivox.report.diagnosis import notebook
 
-        return page(self)
+        return notebook(self)
 
     def __str__(self) -> str:
         from equivox.report.diagnosis import text
@@ -118,10 +122,11 @@ def diagnose(
     Arguments:
         subject: a trained balancer, or a model of any training, also one adopted by `from_model`.
         loaders: "train", "validation" and "test", of batches `(inputs, target)` or
-            `(inputs, target, index)`; a loader that reshuffles needs the index.
+            `(inputs, target, index)`; a loader that reshuffles needs the index. Samples that hold
+            NaN or infinity are left out, and named under `data`.
         task: of a model; a balancer has its own.
         encoders: fresh encoders by modality, of the architecture in the model, that are trained
-            alone; by default copies whose parts draw their weights anew.
+            alone, as copies; by default the network's own, whose parts draw their weights anew.
         references: models trained alone already, instead.
         optimizer: builds the optimizer of the references; by default one like the balancer's.
         epochs: the most that a reference is trained; it stops when it gets no better.
@@ -129,17 +134,21 @@ def diagnose(
         receipt: facts to keep with the diagnosis: configuration, seeds, command.
         told: is told of the progress.
 
-    The subject is left as it was. Raises ValueError for loaders that do not belong together or to
-    the model.
+    The subject and the random state are left as they were. Raises ValueError or TypeError for what
+    does not belong together: the model, its task, the loaders, `encoders` or `references`.
     """
     balancer = _balancer(subject, task)
-    parts = _checked(loaders)
+    number("epochs", epochs, least=1)
+    for name, given in (("encoders", encoders), ("references", references)):
+        _check_modalities(name, given, balancer)
     tell = told or (lambda *_: None)
     tell("the network", 0.0)
+    parts = checked(loaders, balancer)
     answers = gather(balancer, parts["test"], seed)
+    _check_finite(answers)
     if references is None:
         make = optimizer or optimizer_like(balancer.optimizer)
-        fresh = encoders or _renewed(balancer, seed)
+        fresh = _fresh(balancer, encoders, seed)
         references = dict(_references(balancer, fresh, parts, make, epochs, seed, tell))
     tell("the modalities", 0.6)
     alone = {m: r.answers(only(parts["test"], m)) for m, r in references.items()}
@@ -151,7 +160,7 @@ def diagnose(
     tell("the data", 0.7)
     checks = data_checks(
         balancer,
-        *(parts[split] for split in SPLITS),
+        *(loaders[split] for split in SPLITS),
         optimizer=balancer.optimizer,
         alone=head.alone,
         chance=head.chance,
@@ -163,7 +172,7 @@ def diagnose(
     found = Diagnosis(
         task=repr(balancer.task),
         modalities=answers.modalities,
-        samples={"test": len(answers.index)},
+        samples={split: part.kept for split, part in parts.items() if part.kept},
         verdict=decided,
         headroom=head,
         contributions={how: contribution(answers, how) for how in BLANKINGS},
@@ -171,7 +180,7 @@ def diagnose(
         late_use=late,
         routing=routing(answers, said),
         probes=probed,
-        conflict=conflict(balancer, parts["train"]),
+        conflict=_conflict(balancer, parts["train"]),
         robustness=robustness(balancer, parts["test"], answers, seed),
         calibration=calibration(answers),
         hurt=hurt(answers, said, suspect),
@@ -189,28 +198,62 @@ def _balancer(subject: Balancer | Multimodal, task: Task | None) -> Balancer:
     from equivox.balancer import Balancer
 
     if isinstance(subject, Balancer):
-        return subject
-    if task is None:
+        balancer = subject
+    elif not isinstance(subject, Multimodal):
+        raise TypeError(
+            f"A diagnosis is of a `Balancer` or a `Multimodal`. Found `{type(subject).__name__}`. "
+            "Adopt another network by `Multimodal.from_model`."
+        )
+    elif task is None:
         raise ValueError(
             "A model does not say what it is trained for. Found no task. "
             "Pass `diagnose(..., task=Classification())`, or the balancer."
         )
-    return Balancer(subject, task=task)
-
-
-def _checked(loaders: Loaders) -> Loaders:
-    lacking = [split for split in SPLITS if split not in loaders]
-    if lacking:
+    else:
+        balancer = Balancer(subject, task=task)
+    if len(balancer.model.modalities) < 2:
         raise ValueError(
-            f"A diagnosis needs the loaders {list(SPLITS)}. Found no {lacking}. The validation "
-            "data may be a part of the training data that was held out."
+            "A diagnosis is of the balance between modalities. Found "
+            f"{list(balancer.model.modalities)} alone."
         )
-    return loaders
+    return balancer
 
 
-def _renewed(balancer: Balancer, seed: int) -> dict[str, nn.Module]:
-    encoders = balancer.model.encoders
-    return {m: renewed(encoders[m], seed) for m in balancer.model.modalities}
+def _check_modalities(name: str, given: Mapping[str, Any] | None, balancer: Balancer) -> None:
+    if given is not None and set(given) != set(balancer.model.modalities):
+        raise ValueError(
+            f"`{name}` should be by the modalities {list(balancer.model.modalities)}. Found "
+            f"{list(given)}."
+        )
+
+
+def _check_finite(answers: Answers) -> None:
+    bad = {m: int((~rows).sum()) for m, rows in answers.finite.items()}
+    for modality, count in bad.items():
+        if count:
+            raise ValueError(
+                f"The features of finite inputs should be finite. Found NaN or infinity in those "
+                f"of `{modality}` for {count} of {len(answers.index)} test samples. The weights "
+                "are not finite, or overflow: train anew with a lower learning rate."
+            )
+
+
+def _fresh(
+    balancer: Balancer, encoders: Mapping[str, nn.Module] | None, seed: int
+) -> Mapping[str, nn.Module]:
+    """The encoders to be trained alone. A network that is frozen as a whole was so afterwards."""
+    if encoders is not None:
+        return copy.deepcopy(dict(encoders))
+    own = {m: balancer.model.encoders[m] for m in balancer.model.modalities}
+    if not any(p.requires_grad for p in balancer.model.parameters()):
+        own = {m: copy.deepcopy(e).requires_grad_(True) for m, e in own.items()}
+    return {m: renewed(e, seed) for m, e in own.items()}
+
+
+def _conflict(balancer: Balancer, train: Iterable[Any]) -> Conflict | None:
+    """None where no encoder learns, so that there is no gradient."""
+    learns = any(p.requires_grad for p in balancer.model.encoders.parameters())
+    return conflict(balancer, train) if learns else None
 
 
 def _references(
@@ -222,8 +265,15 @@ def _references(
     seed: int,
     tell: Told,
 ) -> Iterator[tuple[str, Reference]]:
-    for number, modality in enumerate(balancer.model.modalities):
-        tell(f"{modality} alone", 0.1 + 0.5 * number / len(encoders))
+    width = 0.5 / len(encoders)
+    for count, modality in enumerate(balancer.model.modalities):
+        begun = 0.1 + count * width
+
+        def made(epochs: int, modality: str = modality, begun: float = begun) -> None:
+            share = epochs / (epochs + USUAL)  # when it gets no better is not known beforehand
+            tell(f"{modality} alone, epoch {epochs}", begun + width * share)
+
+        tell(f"{modality} alone", begun)
         yield (
             modality,
             trained_alone(
@@ -235,6 +285,7 @@ def _references(
                 optimizer=optimizer,
                 epochs=epochs,
                 seed=seed,
+                told=made,
             ),
         )
 
@@ -303,4 +354,6 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, Tensor):
         return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers
 from equivox.diagnosis.metric import Estimate, estimate, merits
-from equivox.task import Classification, MultiLabel, Regression
+from equivox.task import Classification, Dense, MultiLabel, Regression
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def late_fusion(answers: Answers, alone: Mapping[str, Tensor]) -> Tensor:
 def chance(answers: Answers) -> float:
     """The metric of the best constant answer: the most frequent class, or the mean.
 
-    Labels: each as it mostly is. Exactly 0 for R2.
+    Labels: the best number of the most frequent ones. Exactly 0 for R2.
     """
     task, target = answers.task, answers.target
     if isinstance(task, Regression):
@@ -84,8 +85,20 @@ def chance(answers: Answers) -> float:
         truth = target if target.ndim == 1 else target.argmax(-1)
         return float(truth.bincount().max()) / len(truth)
     if isinstance(task, MultiLabel):
-        constant = (target.double().mean(0, keepdim=True) - 0.5).expand(target.shape)
-        return float(task.correct(constant, target).mean())
-    classes = answers.whole.shape[1]
-    flat = target[(target >= 0) & (target < classes)]
-    return float(flat.bincount(minlength=classes).max()) / max(len(flat), 1)
+        constants = most_frequent((target > 0.5).double().mean(0))
+    elif isinstance(task, Dense):
+        counted = target[target != task.ignore_index]
+        classes = answers.whole.shape[1]
+        best = counted.bincount(minlength=classes).argmax() if len(counted) else torch.tensor(0)
+        shape = (1, classes, *[1] * (target.ndim - 1))
+        constants = [F.one_hot(best, classes).double().view(shape).to(target.device)]
+    else:
+        raise TypeError(f"Chance is known for the tasks of equivox. Found `{task!r}`.")
+    said = [c.expand(len(target), *c.shape[1:]) for c in constants]
+    return max(float(task.correct(z, target).double().mean()) for z in said)
+
+
+def most_frequent(share: Tensor) -> list[Tensor]:
+    """(1, labels) logits that say the k most frequent labels, for every k."""
+    rank = share.argsort(descending=True, stable=True).argsort()
+    return [(0.5 + k - rank - 1.0)[None] for k in range(len(share) + 1)]

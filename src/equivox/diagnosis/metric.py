@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from equivox.task import Task
 
 RESAMPLES = 1000
+
+MANY = 10_000
+"""Rows above which the mean of resamples is taken for normal, as it then is."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,20 @@ def merits(task: Task, logits: Tensor, target: Any) -> Tensor:
     """
     if not isinstance(task, Regression):
         return task.correct(logits, target).double()
-    y = target.reshape(len(target), -1).double()
+    y = columns(target)
     squares = (y - logits.reshape(y.shape).double()).square()
-    return (1 - squares / y.var(0, correction=0)).mean(1)
+    return (1 - squares / variance(y)).mean(1)
+
+
+def columns(target: Tensor) -> Tensor:
+    """(samples, outputs) of the target of a regression, in float64."""
+    return (target.flatten(1) if target.ndim > 1 else target[:, None]).double()
+
+
+def variance(y: Tensor) -> Tensor:
+    """(outputs,) over (samples, outputs); NaN for a constant, of which R2 says nothing."""
+    found = (y - y.mean(0)).square().mean(0)
+    return torch.where(found > 0, found, torch.nan)
 
 
 def value(task: Task, logits: Tensor, target: Any) -> float:
@@ -63,18 +78,30 @@ def value(task: Task, logits: Tensor, target: Any) -> float:
 def estimate(rows: Tensor, seed: int = 0) -> Estimate:
     """The mean of (samples,) rows with a bootstrap interval over the samples.
 
-    Percentiles of 1,000 resamples; NaN for no samples, and no width for one.
+    Percentiles of 1,000 resamples, for more than 10,000 rows 1.96 standard errors; NaN for no
+    samples, no width for one, and no interval where a row is not finite.
     """
-    x = rows.double()
+    x = rows.detach().double().cpu()
     if not len(x):
         return Estimate(math.nan, math.nan, math.nan)
+    mean = float(x.mean())
+    if not bool(x.isfinite().all()):
+        return Estimate(mean, math.nan, math.nan)
+    if len(x) > MANY:
+        half = 1.96 * float(x.std(correction=0)) / math.sqrt(len(x))
+        return Estimate(mean, mean - half, mean + half)
+    # Equal rows have no width, whatever the arithmetic: the means are those of the deviations.
+    moved = (resamples(len(x), seed) @ (x - mean).float()).double() / len(x)
+    low, high = moved.quantile(torch.tensor([0.025, 0.975], dtype=x.dtype)).tolist()
+    return Estimate(mean, mean + low, mean + high)
+
+
+@lru_cache(maxsize=2)
+def resamples(count: int, seed: int) -> Tensor:
+    """(resamples, count) how often each of so many rows is drawn; the same for all estimates."""
     generator = torch.Generator().manual_seed(seed)
-    means = [
-        x[torch.randint(len(x), (RESAMPLES // 10, len(x)), generator=generator).to(x.device)].mean(
-            1
-        )
-        for _ in range(10)  # in parts, for memory's sake
-    ]
-    ends = torch.tensor([0.025, 0.975], dtype=x.dtype, device=x.device)
-    low, high = torch.cat(means).quantile(ends).tolist()
-    return Estimate(float(x.mean()), low, high)
+    drawn = torch.zeros(RESAMPLES, count)
+    ones = torch.ones(count)
+    for row in drawn:
+        row.index_add_(0, torch.randint(count, (count,), generator=generator), ones)
+    return drawn

@@ -7,15 +7,18 @@ evidence of `docs/results`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from equivox.diagnosis.verdict import BALANCED, IMBALANCED, Verdict
-from equivox.task import Regression
+from equivox import methods
+from equivox.diagnosis.verdict import BALANCED, IMBALANCED, UNSURE, Verdict, limit
+from equivox.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
+    from equivox.method import Method
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,18 @@ def _neglect(found: Verdict, _: Balancer) -> bool:
     return found.kind == IMBALANCED
 
 
-def _ignored_only(found: Verdict, _: Balancer) -> bool:
-    """The fusion ignores what an encoder has learned."""
-    return any(m.ignored and not m.under_trained for m in found.modalities.values())
+def _late_fusion_wins(found: Verdict, _: Balancer) -> bool:
+    return found.kind == UNSURE and found.gain.low > 0 and found.gain.value >= limit("harm")
 
 
-def _classes(found: Verdict, balancer: Balancer) -> bool:
-    return found.kind == IMBALANCED and not isinstance(balancer.task, Regression)
+def _ignored_only(found: Verdict, balancer: Balancer) -> bool:
+    """The fusion ignores what an encoder has learned, and it costs something."""
+    some = any(m.ignored and not m.under_trained for m in found.modalities.values())
+    return some and (_neglect(found, balancer) or _late_fusion_wins(found, balancer))
 
 
-def _balancer_lines(arguments: str) -> str:
-    return f"balancer = ev.Balancer(model, ev.{arguments}, task=task)"
+def _balancer_lines(method: str, more: str = "") -> str:
+    return f"balancer = ev.Balancer(model, ev.{method}, task=task{more})"
 
 
 RULES = (
@@ -81,6 +85,13 @@ RULES = (
         ),
     ),
     Rule(
+        lambda found, _: found.kind == UNSURE,
+        Advice(
+            "", "Nothing yet: first what stands in the way of a verdict, see its reasons.",
+            "the verdict is that nothing can be told", "", "1.00", "",
+        ),
+    ),
+    Rule(
         _neglect,
         Advice(
             "unimodal_losses", "Add a loss for each modality: the simplest cure.",
@@ -90,11 +101,12 @@ RULES = (
         ),
     ),
     Rule(
-        lambda found, _: found.kind == IMBALANCED or found.gain.low > 0,
+        lambda found, balancer: _neglect(found, balancer) or _late_fusion_wins(found, balancer),
         Advice(
             "ensemble", "Train the modalities apart and average them: what is to be beaten.",
             "a late fusion of the unimodal models is better than the network",
-            _balancer_lines("Ensemble()"), "1.00", "modalities must interact",
+            _balancer_lines("Ensemble()", ", validation=validation"), "1.00",
+            "modalities must interact",
         ),
     ),
     Rule(
@@ -115,7 +127,7 @@ RULES = (
         ),
     ),
     Rule(
-        _classes,
+        _neglect,
         Advice(
             "mmcosine", "Give every modality equal norms in the last layer.",
             "the fusion reads one modality far more than it knows more",
@@ -134,5 +146,30 @@ RULES = (
 
 
 def prescribe(found: Verdict, balancer: Balancer) -> Sequence[Advice]:
-    """The advice whose rule holds, in the order of the table."""
-    return [rule.advice for rule in RULES if rule.when(found, balancer)]
+    """The advice whose rule holds, in the order of the table.
+
+    Without methods that are not for this task or network, or that it was trained with already.
+    """
+    rules = (rule for rule in RULES if rule.when(found, balancer))
+    return [rule.advice for rule in rules if _fits(rule.advice.method, balancer)]
+
+
+def _fits(key: str, balancer: Balancer) -> bool:
+    """Whether a new training with this method could begin."""
+    if not key:
+        return True
+    kind = methods.get(key)
+    kinds = {each.__name__ for each in type(balancer.task).__mro__}
+    if not kinds & set(kind.tasks) or any(type(part) is kind for part in balancer.method.modules()):
+        return False
+    return not kind.replaces_fusion or _replaceable(kind(), balancer)
+
+
+def _replaceable(method: Method, balancer: Balancer) -> bool:
+    """Whether a method that needs a certain fusion finds it."""
+    with preserved_random_state():
+        try:
+            method.setup(copy.deepcopy(balancer.model), balancer.task)
+        except ValueError:
+            return False
+    return True

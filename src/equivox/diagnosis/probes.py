@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from equivox.diagnosis.metric import Estimate, estimate, merits
@@ -51,8 +50,9 @@ def probe(task: Task, fit: Split, held: Split) -> Tensor:
             "A probe reads one vector a sample. Found `Dense`, which answers at every position."
         )
     if isinstance(task, Classification):
-        classes = task.classes or int(torch.as_tensor(fit.target).max()) + 1
-        said = logistic_probe(fit.features, fit.target, held.features, classes)
+        labels = fit.target if fit.target.ndim == 1 else fit.target.argmax(-1)
+        classes = task.classes or int(labels.max()) + 1
+        said = logistic_probe(fit.features, labels, held.features, classes)
     elif isinstance(task, MultiLabel):
         said = linear_probe(fit.features, fit.target.double(), held.features) - 0.5
     else:

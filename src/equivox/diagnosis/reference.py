@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from equivox.arguments import number
+from equivox.diagnosis.loaders import Reading
 from equivox.diagnosis.metric import merits
-from equivox.features import vector
+from equivox.features import leaves, vector
 from equivox.fusion import Concat
 from equivox.method import Batch
 from equivox.model import Multimodal
@@ -62,6 +66,7 @@ def trained_alone(
     epochs: int = 100,
     patience: int = 5,
     seed: int = 0,
+    told: Callable[[int], None] | None = None,
 ) -> Reference:
     """Train an encoder with one linear layer until it gets no better on the validation data.
 
@@ -70,9 +75,13 @@ def trained_alone(
     :param optimizer: Builds the optimizer, as that of the joint training.
     :param epochs: The most that are made.
     :param patience: How many epochs without an improvement end it.
+    :param told: Is told the number of epochs that are made, after each.
+    :raises FloatingPointError: For a loss that is not finite.
     """
     from equivox.balancer import Balancer
 
+    number("epochs", epochs, least=1)
+    number("patience", patience, least=1)
     model = balancer.model
     model.require("widths", "outputs")
     device = next(model.parameters()).device
@@ -80,33 +89,46 @@ def trained_alone(
         torch.manual_seed(seed)
         pool = getattr(model.fusion, "pool", True)
         fusion = Concat({modality: model.widths[modality]}, model.outputs or 1, pool=pool)
-        alone = Balancer(Multimodal({modality: encoder}, fusion), task=balancer.task).to(device)
-        made, converged = _fit(alone, modality, train, validation, optimizer, epochs, patience)
+        single = Multimodal({modality: encoder}, fusion)
+        alone = Balancer(single, task=balancer.task, clip=balancer.clip).to(device)
+        try:
+            fit = _Fit(alone, modality, optimizer, told or (lambda _: None))
+            made, converged = fit(train, validation, epochs, patience)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"`{modality}` could not be trained alone. {error} Pass `optimizer=` with such "
+                "settings, or `references=`."
+            ) from error
     return Reference(alone, made, converged)
 
 
-def _fit(
-    alone: Balancer,
-    modality: str,
-    train: Iterable[Any],
-    validation: Iterable[Any],
-    optimizer: Optimizer,
-    epochs: int,
-    patience: int,
-) -> tuple[int, bool]:
-    """Train; how many epochs were made, and whether it stopped by itself."""
-    steps = alone.attach(optimizer(alone.parameters()))
-    best, since, state = -math.inf, 0, copy.deepcopy(alone.model.state_dict())
-    made = 0
-    while made < epochs and since < patience:
-        _epoch(alone, modality, train, steps)
-        made += 1
-        worth = _worth(alone, modality, validation)
-        since = 0 if worth > best else since + 1
-        if worth > best:
-            best, state = worth, copy.deepcopy(alone.model.state_dict())
-    alone.model.load_state_dict(state)
-    return made, since >= patience
+@dataclass(frozen=True)
+class _Fit:
+    """A training of one modality that ends with the weights of its best epoch."""
+
+    alone: Balancer
+    modality: str
+    optimizer: Optimizer
+    told: Callable[[int], None]
+
+    def __call__(
+        self, train: Iterable[Any], validation: Iterable[Any], epochs: int, patience: int
+    ) -> tuple[int, bool]:
+        """How many epochs were made, and whether it stopped by itself."""
+        model = self.alone.model
+        steps = self.alone.attach(self.optimizer(self.alone.parameters()))
+        best, since, state = -math.inf, 0, copy.deepcopy(model.state_dict())
+        made = 0
+        while made < epochs and since < patience:
+            _epoch(self.alone, self.modality, train, steps)
+            made += 1
+            worth = _worth(self.alone, self.modality, validation)
+            since = 0 if worth > best else since + 1
+            if worth > best:
+                best, state = worth, copy.deepcopy(model.state_dict())
+            self.told(made)
+        model.load_state_dict(state)
+        return made, since >= patience
 
 
 def _epoch(
@@ -114,11 +136,14 @@ def _epoch(
 ) -> None:
     alone.train()
     device = next(alone.parameters()).device
-    for item in train:
+    largest = 1
+    for item in only(train, modality):
         batch = Batch.of(item).to(device)
-        if modality not in batch.inputs:
+        count = len(leaves(batch.target)[0])
+        largest = max(largest, count)
+        if count == 1 < largest:  # what is left at the end; BatchNorm cannot train on it
             continue
-        alone({modality: batch.inputs[modality]}, batch.target).backward()
+        alone(batch.inputs, batch.target).backward()
         steps.step()
         steps.zero_grad()
 
@@ -133,49 +158,72 @@ def _worth(alone: Balancer, modality: str, validation: Iterable[Any]) -> float:
     return worth - 1e-3 * float(task.loss(rows["logits"], rows["target"]))
 
 
-class only:
+class only(Reading):
     """A loader's batches with one modality alone."""
 
     def __init__(self, loader: Iterable[Any], modality: str) -> None:
-        self.loader = loader
+        super().__init__(loader)
         self.modality = modality
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         for item in self.loader:
-            batch = Batch.of(item)
-            yield batch.with_(inputs={self.modality: batch.inputs[self.modality]}).items()
+            batch = Batch.of(item).only(self.modality)
+            if "present" in batch.inputs:
+                present = batch.inputs["present"]
+                mine = {m: there for m, there in present.items() if m == self.modality}
+                batch = batch.with_(inputs={**batch.inputs, "present": mine})
+            yield batch.items()
 
 
 def renewed(encoder: nn.Module, seed: int = 0) -> nn.Module:
     """A copy with new initial weights, by `reset_parameters` of its parts.
 
-    :raises ValueError: For an encoder with parameters that no part knows how to draw anew.
+    Parts that are frozen stay as they are: pre-trained ones do not learn alone either.
+
+    :raises ValueError: For an encoder with weights that no part knows how to draw anew.
     """
-    fresh = copy.deepcopy(encoder).requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        drawn: set[int] = set()
-        for part in fresh.modules():
-            if (reset := getattr(part, "reset_parameters", None)) is not None:
-                reset()
-                drawn |= {id(p) for p in part.parameters()}
-    left = [name for name, p in fresh.named_parameters() if id(p) not in drawn]
+    fresh = copy.deepcopy(encoder)
+    drawn: dict[str, bool] = {}
+    for draw in (seed + 1, seed):  # the first draw may be the one that the encoder still has
+        before = {name: p.detach().clone() for name, p in fresh.named_parameters()}
+        _reset(fresh, draw)
+        for name, p in fresh.named_parameters():
+            drawn[name] = drawn.get(name, not p.requires_grad) or _drawn(before[name], p)
+    left = [name for name, known in drawn.items() if not known]
     if left:
         raise ValueError(
-            "A reference trains an encoder anew, from fresh weights. Found parameters that have no "
-            f"`reset_parameters`: {left[:5]}. Pass `encoders=`, fresh ones by modality."
+            "A reference trains an encoder anew, from fresh weights. Found parameters that no "
+            f"`reset_parameters` draws: {left[:5]}. Pass `encoders=`, fresh ones by modality."
         )
     return fresh
+
+
+def _reset(encoder: nn.Module, seed: int) -> None:
+    """Draw the weights that learn, where a part can; torch's attention hides how it does."""
+    frozen = [(p, p.detach().clone()) for p in encoder.parameters() if not p.requires_grad]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for part in encoder.modules():
+            reset = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))
+            fixed = [not p.requires_grad for p in part.parameters()]
+            serves = bool(fixed) and all(fixed)
+            if reset and not serves and not is_parametrized(part):  # would draw a passing product
+                reset()
+        for p, kept in frozen:
+            p.copy_(kept)
+
+
+def _drawn(before: Tensor, now: Tensor) -> bool:
+    """Whether weights are others now, or all equal, as biases and scales begin."""
+    return not torch.equal(before, now) or bool(now.amin() == now.amax())
 
 
 def optimizer_like(optimizer: torch.optim.Optimizer | None) -> Optimizer:
     """A builder of optimizers with the settings of this one; Adam where there is none."""
     if optimizer is None:
         return lambda parameters: torch.optim.Adam(parameters, lr=1e-3)
-    settings = dict(optimizer.defaults)
-    settings["lr"] = optimizer.param_groups[0].get("initial_lr", settings["lr"])
     kind: Any = type(optimizer)
+    known = inspect.signature(kind).parameters
+    settings = {name: x for name, x in optimizer.defaults.items() if name in known}
+    settings["lr"] = optimizer.param_groups[0].get("initial_lr", settings["lr"])
     return lambda parameters: kind(parameters, **settings)
-
-
-References = Mapping[str, Reference]

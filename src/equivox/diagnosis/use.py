@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers, differ, partners
-from equivox.diagnosis.metric import Estimate, estimate, merits
+from equivox.diagnosis.metric import Estimate, columns, estimate, merits, variance
 from equivox.functional.divergence import js_divergence
 from equivox.functional.outcomes import log_probabilities
 from equivox.task import MultiLabel, Regression
@@ -81,11 +81,11 @@ def _use(task: Task, target: Tensor, own: Tensor, exchanged: Tensor) -> Use:
 def change(task: Task, target: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """(samples,) how far two predictions are apart: Jensen-Shannon in bits, 0 to 1.
 
-    For regression the squared difference over the variance of the target.
+    For regression the squared difference over the variance of the target, averaged over outputs.
     """
     if isinstance(task, Regression):
-        variance = target.double().var(correction=0)
-        return (one - other).double().square().flatten(1).mean(1) / variance
+        moved = columns(one) - columns(other)
+        return (moved.square() / variance(columns(target))).mean(1)
     labels = isinstance(task, MultiLabel)
     log_p, log_q = (log_probabilities(z.double(), labels) for z in (one, other))
     divergence = js_divergence(log_p, log_q) / math.log(2)

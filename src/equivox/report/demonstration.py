@@ -10,7 +10,7 @@ from equivox.bench.findings import cells, diagnosis, explanation, label, outcome
 from equivox.bench.folder import versions
 from equivox.bench.schedule import Finished
 from equivox.report.figures import Bar, Line, bar_chart, line_chart
-from equivox.report.page import Markup, code, figure, joined, page, table, tag
+from equivox.report.page import Markup, code, figure, joined, marked, page, table, tag
 
 MEANING = (
     "A network that learns from several modalities at once may stop training one of its encoders "
@@ -64,12 +64,6 @@ def demonstration(
         code(loop),
         *_origin(finished),
     )
-
-
-def marked(text: str) -> Markup:
-    """Text in which words between backticks are code."""
-    parts = text.split("`")
-    return joined(*(tag("code", x) if i % 2 else x for i, x in enumerate(parts)))
 
 
 def _notice(finished: Finished) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -52,6 +52,16 @@ _VOID = ("br", "hr", "link", "meta")
 def joined(*children: str) -> Markup:
     """Pieces one after another, text among them escaped."""
     return Markup("".join(escaped(child) for child in children))
+
+
+def marked(text: str) -> Markup:
+    """Text in which words between backticks are code.
+
+    >>> marked("`a` < b")
+    '<code>a</code> &lt; b'
+    """
+    parts = text.split("`")
+    return joined(*(tag("code", x) if i % 2 else x for i, x in enumerate(parts)))
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
@@ -111,14 +121,29 @@ def save(text: str, path: Path) -> Path:
     :raises OSError: Where it cannot be written; what was there before is still there.
     """
     path = path.expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    save_all({path: text})
     return path
+
+
+def save_all(texts: Mapping[Path, str]) -> None:
+    """Write several files, and put them in their places when all of them are whole.
+
+    :raises OSError: Where one of them cannot be written.
+    """
+    for path in texts:
+        if path.is_dir():
+            raise IsADirectoryError(f"A file should be written. Found the folder `{path}`.")
+    written: dict[Path, Path] = {}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            written[Path(temporary)] = path
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).chmod(0o644)
+        for part, path in written.items():
+            os.replace(part, path)
+    finally:
+        for part in written:
+            part.unlink(missing_ok=True)

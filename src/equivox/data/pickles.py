@@ -1,0 +1,89 @@
+"""Pickles without their danger: plain containers, numbers, strings and NumPy arrays, nothing else.
+
+A pickle is a program, and reading a foreign one runs it. This reader refuses every name that a
+pickle asks for but the few below, and names what it refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+from typing import Any
+
+_PLAIN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
+    **{
+        (module, kind.__name__): kind
+        for module in ("builtins", "__builtin__")
+        for kind in (list, dict, set, frozenset, tuple, int, float, str, bytes, bytearray, complex)
+    },
+}
+_NUMPY = {
+    "numpy": ("ndarray", "dtype", "float32", "float64", "int32", "int64", "bool_", "str_"),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+    "numpy.core.numeric": ("_frombuffer",),
+    "numpy._core.numeric": ("_frombuffer",),
+}
+
+
+def read_pickle(path: Path, encoding: str = "latin1") -> Any:
+    """What a pickle holds.
+
+    :param path: Pickles of Python 2 too.
+    :param encoding: Of the strings of Python 2; "bytes" leaves them as bytes.
+    :raises ValueError: Where it asks for anything but plain values and arrays, which is named, or
+        is damaged or no pickle.
+    """
+    with path.open("rb") as file:
+        try:
+            return _Reader(file, encoding=encoding).load()
+        except _RefusedError as error:
+            raise ValueError(
+                f"`{path}` should hold plain containers, numbers, strings and arrays. Found "
+                f"`{error}` in it, which is refused: a pickle can run any code. Convert the file "
+                "where you trust it, for example to `.npy`."
+            ) from error
+        except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
+            raise ValueError(
+                f"`{path}` should be a whole pickle. Found: {type(error).__name__}: {error}. "
+                "Copy the file again."
+            ) from error
+
+
+class _RefusedError(Exception):
+    """A pickle asks for this name."""
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _PLAIN:
+            return _PLAIN[module, name]
+        if (module, name) == ("_codecs", "encode"):
+            return lambda *arguments: _encoded(*arguments)
+        if name in _NUMPY.get(module, ()):
+            return _of_numpy(module, name)
+        raise _RefusedError(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _RefusedError(f"persistent id {pid!r}")
+
+
+def _encoded(text: str, encoding: str = "latin1") -> bytes:
+    """How protocol 2 writes bytes; no other codec is admitted."""
+    if encoding not in ("latin1", "latin-1"):
+        raise _RefusedError(f"_codecs.encode with {encoding}")
+    return text.encode("latin1")
+
+
+def _of_numpy(module: str, name: str) -> Any:
+    import numpy
+    from numpy._core import multiarray, numeric
+
+    if module == "numpy":
+        return getattr(numpy, name)
+    if name == "_frombuffer":  # a pickle may set attributes of a function: give it a copy
+        return lambda *arguments: vars(numeric)[name](*arguments)
+    return getattr(multiarray, name)

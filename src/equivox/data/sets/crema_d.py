@@ -1,0 +1,156 @@
+"""CREMA-D: 7,442 clips of 91 actors who say one of 12 sentences in one of 6 emotions.
+
+Audio and frames of the face. Layout:
+
+    AudioWAV/<clip>.wav
+    Image-01-FPS/<clip>/00001.jpg …     frames, here one a second; `Image-{fps:02d}-FPS`
+    my_train.csv val.csv test.csv       rows `clip,EMO`, without a header: 5,954 + 744 + 744
+
+A clip is named `<actor>_<sentence>_<EMO>_<level>`. Where `my_train.csv` and `val.csv` are missing
+and `train.csv` (6,698) is there, its every ninth clip of each class, in order of names, is held out
+for validation. The lists divide by clip: every actor is in all splits. `split="actors"` divides the
+same clips by actor instead: of the sorted actors every tenth is tested on, and the one after it
+validated on.
+
+Open Database License. Source: Cao et al., IEEE Transactions on Affective Computing 2014.
+Traps: the first releases of reference code draw random frames and then read the first ones; the
+lists may start with a byte-order mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from equivox.arguments import choice, number
+from equivox.data import fakes, tables
+from equivox.data.decoders import FilterBank, Frames, LogSTFT
+from equivox.data.field import STANDARD, Contents, Entry
+from equivox.encoders import FrameMean, SmallCNN
+from equivox.encoders_hf import ResNet18
+
+CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+
+AUDIO = {
+    "stft": LogSTFT(rate=22_050, seconds=3.0, n_fft=512, hop=353),  # OGM-GE: 257 x 188
+    "fbank": FilterBank(rate=16_000, frames=300, mels=128),  # BalanceMM
+}
+
+QUICK = {"size": 32, "encoder": "small"}
+
+FAKE_ACTORS = range(1001, 1021)
+
+
+def read(
+    root: Path,
+    *,
+    split: str = "clips",
+    audio: str = "stft",
+    fps: int = 1,
+    frames: int = 1,
+    size: int = 224,
+    encoder: str = "resnet18",
+) -> Contents:
+    """CREMA-D under `root`.
+
+    :param split: "clips", the published lists, or "actors", which share no actor.
+    :param audio: "stft" (OGM-GE: 257 x 188) or "fbank" (300 x 128).
+    :param fps: Which folder of frames: 1, 2 or 3 a second.
+    :param frames: How many are taken of a clip.
+    :param size: Side of a frame.
+    :param encoder: "resnet18", or "small" for a quick look on a CPU.
+    """
+    choice("split", split, ("clips", "actors"))
+    choice("audio", audio, tuple(AUDIO))
+    choice("encoder", encoder, ("resnet18", "small"))
+    number("fps", fps, least=1, most=99)
+    number("frames", frames, least=1)
+    lists = _lists(root)
+    if split == "actors":
+        lists = _by_actor(row for part in lists.values() for row in part)
+    visual = root / f"Image-{fps:02d}-FPS"
+    build = ResNet18 if encoder == "resnet18" else SmallCNN
+    return Contents(
+        entries={
+            name: [
+                Entry(
+                    clip,
+                    tables.class_number(emotion, CLASSES, f"the row of `{clip}`"),
+                    {"audio": root / "AudioWAV" / f"{clip}.wav", "visual": visual / clip},
+                )
+                for clip, emotion in part
+            ]
+            for name, part in lists.items()
+        },
+        decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
+        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        classes=CLASSES,
+        recipe=STANDARD,
+    )
+
+
+Rows = Sequence[Sequence[str]]
+
+
+def _lists(root: Path) -> dict[str, Rows]:
+    """The clips of each split with their emotions."""
+    test = tables.rows(root / "test.csv", fields=2)
+    if (root / "my_train.csv").is_file() or not (root / "train.csv").is_file():
+        train = tables.rows(root / "my_train.csv", fields=2)
+        return {"train": train, "validation": tables.rows(root / "val.csv", 2), "test": test}
+    held_out, kept = _every_ninth(tables.rows(root / "train.csv", fields=2))
+    return {"train": kept, "validation": held_out, "test": test}
+
+
+def _every_ninth(rows: Rows) -> tuple[Rows, Rows]:
+    """Every ninth row of each class, in order of names, and the others."""
+    chosen = {
+        row[0]
+        for emotion in CLASSES
+        for row in sorted((row for row in rows if row[1] == emotion), key=_clip)[::9]
+    }
+    return [row for row in rows if row[0] in chosen], [row for row in rows if row[0] not in chosen]
+
+
+def _by_actor(rows: Iterable[Sequence[str]]) -> dict[str, Rows]:
+    """All clips, divided so that no actor is in two splits."""
+    clips = sorted(rows, key=_clip)
+    actors = sorted({_actor(clip) for clip, _ in clips})
+    places = {actor: i % 10 for i, actor in enumerate(actors)}
+    parts = {"test": {0}, "validation": {1}, "train": set(range(2, 10))}
+    return {
+        name: [row for row in clips if places[_actor(row[0])] in parts[name]]
+        for name in ("train", "validation", "test")
+    }
+
+
+def _clip(row: Sequence[str]) -> str:
+    return row[0]
+
+
+def _actor(clip: str) -> str:
+    actor, separator, _ = clip.partition("_")
+    if not separator:
+        raise ValueError(
+            "A clip should be named `<actor>_<sentence>_<EMO>_<level>`. "
+            f"Found `{clip}`. Take `split=clips`, or correct the lists."
+        )
+    return actor
+
+
+def fake(out: Path, seed: int = 0) -> None:
+    """20 clips of 20 actors: one second of a tone and three frames of 32 x 32 each."""
+    fakes.new_folder(out)
+    rows = []
+    for i, actor in enumerate(FAKE_ACTORS):
+        place = i % len(CLASSES)
+        clip = f"{actor}_IEO_{CLASSES[place]}_HI"
+        rows.append((clip, CLASSES[place]))
+        pitch = 200.0 * (place + 1)
+        fakes.write_tone(out / "AudioWAV" / f"{clip}.wav", pitch, seed=seed + i)
+        fakes.write_frames(out / "Image-01-FPS" / clip, place, seed=seed + i)
+    for name, part in (("my_train", rows[:12]), ("val", rows[12:16]), ("test", rows[16:])):
+        tables.written(out / f"{name}.csv", part)
+    marked = "\ufeff" + (out / "my_train.csv").read_text(encoding="utf-8")
+    (out / "my_train.csv").write_text(marked, encoding="utf-8")

@@ -1,0 +1,205 @@
+"""How a network fails: robustness, calibration, who is hurt, and faults of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from equivox.report.diagnosis_parts import (
+    BLANKED,
+    BLANKING_COLOURS,
+    MOST_ROWS,
+    beside,
+    cell,
+    charts_of,
+    folded,
+    metric,
+    percent,
+    section,
+)
+from equivox.report.page import Markup, joined, marked, table, tag
+from equivox.report.plots import (
+    Plot,
+    Series,
+    bars,
+    decimal,
+    lines,
+    modality_colour,
+)
+
+if TYPE_CHECKING:
+    from equivox.diagnosis.data_checks import Finding
+    from equivox.diagnosis.diagnose import Diagnosis
+    from equivox.diagnosis.hurt import Case, HurtClass
+    from equivox.diagnosis.robustness import Robustness
+
+
+def robustness(found: Diagnosis) -> Markup:
+    """The metric with a modality disturbed, and missing."""
+    kinds = dict.fromkeys(r.disturbed.kind for r in found.robustness.values())
+    hows = list(dict.fromkeys(h for r in found.robustness.values() for h in r.missing))
+    charts = [*(_disturbed(found, kind) for kind in kinds), _missing(found, hows)]
+    heads = ["modality", "as it is", *(f"missing: {BLANKED.get(h, h)}" for h in hows),
+             "strongest disturbance"]  # fmt: skip
+
+    def row(m: str, r: Robustness) -> list[str]:
+        last = r.disturbed.metric[-1] if r.disturbed.metric else None
+        return [m, cell(r.whole), *(cell(r.missing.get(h)) for h in hows), cell(last)]
+
+    numbers = table(
+        f"{metric(found)} of the network when one modality fails".capitalize(),
+        heads,
+        [row(m, r) for m, r in found.robustness.items()],
+    )
+    caption = (
+        "One modality at a time is disturbed, the others are as they are. A line that stays level "
+        "belongs to a modality that the network does not use. What is missing is replaced in three "
+        "ways; the dotted line is the network with all of them."
+    )
+    return section("robustness", "Robustness", charts_of(caption, charts), numbers)
+
+
+def _disturbed(found: Diagnosis, kind: str) -> Plot:
+    here = {m: r for m, r in found.robustness.items() if r.disturbed.kind == kind}
+    places = [0.0, *next(iter(here.values())).disturbed.levels]
+    series = [
+        Series(m, [r.whole, *r.disturbed.metric], modality_colour(i))
+        for i, (m, r) in enumerate(found.robustness.items())
+        if m in here
+    ]
+    noise = kind == "noise"
+    title = "With noise in one modality" if noise else "With one modality exchanged"
+    x_label = "standard deviations of the input" if noise else "share of the samples"
+    return lines(title, metric(found), places, series, x_label)
+
+
+def _missing(found: Diagnosis, hows: Sequence[str]) -> Plot:
+    series = [
+        Series(BLANKED.get(how, how), [r.missing.get(how) for r in found.robustness.values()], c)
+        for how, c in zip(hows, BLANKING_COLOURS, strict=False)
+    ]
+    whole = found.headroom.joint.value
+    title = "With one modality missing"
+    return bars(title, metric(found), list(found.robustness), series, line=whole)
+
+
+def calibration(found: Diagnosis) -> Markup:
+    """Whether confidence can be trusted, with all and with fewer modalities."""
+    of = found.calibration
+    if not of.error:
+        why = "Calibration is of confidences, which this task does not have."
+        return section("calibration", "Calibration", tag("p", why, class_="soft"))
+    kept = list(of.error.items())
+    cut = kept if len(kept) <= MOST_ROWS else kept[: MOST_ROWS - 1] + kept[-1:]
+    rows = [name or "none" for name, _ in cut]
+    series = Series("", [x for _, x in cut], "--s2")
+    chart = bars("Expected calibration error", "by what the network sees", rows, [series])
+    numbers = table(
+        "Confidence should not rise with less to go by",
+        ["removed", "confidence rises"],
+        [[m, cell(x)] for m, x in of.violations.items()],
+    )
+    listed = ", ".join(f"{row} {decimal(x)}" for row, (_, x) in zip(rows, cut, strict=True))
+    blank = BLANKED.get(of.blanking, of.blanking)
+    caption = f"Calibration error with the others blanked by {blank}: {listed}."
+    if len(cut) < len(kept):
+        caption += f" {len(kept) - len(cut)} other subsets are in the JSON twin."
+    return section("calibration", "Calibration", beside(caption, chart, numbers))
+
+
+def hurt(found: Diagnosis) -> Markup:
+    """The classes and samples that the modality alone would have got right."""
+    of = found.hurt
+    regression = found.task.startswith("Regression")
+    said = joined(tag("strong", of.modality), f" alone {hurt_share(found)}.")
+    parts: list[str] = [tag("p", said)]
+    if of.classes:
+        parts.append(_classes(found, of.classes))
+    if of.cases:
+        parts.append(_cases(of.cases, of.modality, regression))
+    return section("hurt", "Who is hurt", *parts)
+
+
+def hurt_share(found: Diagnosis) -> str:
+    """How many samples the modality alone answers better, in words."""
+    of = found.hurt.share
+    regression = found.task.startswith("Regression")
+    how = "with a smaller error" if regression else "rightly where the network is wrong"
+    if of.value != of.value:
+        return "was not compared with the network sample by sample"
+    return f"answers {of.value:.1%} ({of.low:.1%} to {of.high:.1%}) of the test samples {how}"
+
+
+def _classes(found: Diagnosis, classes: Sequence[HurtClass]) -> Markup:
+    shown = classes[:MOST_ROWS]
+    modality = found.hurt.modality
+    rows = [f"class {c.number}" for c in shown]
+    series = [
+        Series("the network", [c.network for c in shown], "--s1"),
+        Series(f"{modality} alone", [c.alone.get(modality) for c in shown], "--s2"),
+    ]
+    chart = bars("What is found of each class", "recall", rows, series)
+    numbers = table(
+        f"Recall of the network and of {modality} alone, the most missed classes first",
+        ["class", "network", "alone", "missed"],
+        [
+            [joined(str(c.number), tag("small", f"{c.samples} samples")), cell(c.network),
+             cell(c.alone.get(modality)), cell(c.missed)]
+            for c in shown
+        ],
+    )  # fmt: skip
+    cut = f" {len(shown)} of {len(classes)} classes." if len(shown) < len(classes) else ""
+    caption = f"Missed is what {modality} alone finds and the network does not.{cut}"
+    return beside(caption, chart, numbers)
+
+
+def _cases(cases: Sequence[Case], modality: str, regression: bool) -> Markup:
+    def row(c: Case) -> list[str]:
+        said = [_answer(x) for x in (c.target, c.network, c.modality)]
+        sure = (
+            [decimal(c.excess)]
+            if regression
+            else [percent(c.network_confidence), percent(c.modality_confidence)]
+        )
+        return [str(c.index), *said, *sure]
+
+    last = ["excess of the squared error"] if regression else ["sure: network", "sure: alone"]
+    heads = ["sample", "truth", "network", "alone", *last]
+    why = f"Test samples by number, those first where {modality} alone is surest"
+    return folded(f"{len(cases)} samples to look at", table(why, heads, [row(c) for c in cases]))
+
+
+def _answer(x: Any) -> str:
+    if isinstance(x, float):
+        return decimal(x)
+    return ", ".join(map(_answer, x)) or "none" if isinstance(x, (list, tuple)) else str(x)
+
+
+def data_checks(found: Diagnosis) -> Markup:
+    """What was looked at in the data and the set-up, faults first."""
+    order = {"fault": 0, "warning": 1, "fine": 2}
+    checks = sorted(found.data, key=lambda f: order.get(f.severity, 0))
+    bad = [f for f in checks if f.severity != "fine"]
+    said = (
+        f"{len(bad)} of {len(checks)} checks found something to look at first."
+        if bad
+        else f"All {len(checks)} checks are fine: the data and the set-up do not explain it."
+    )
+    parts = [_checks("What was found", bad)] if bad else []
+    fine = [f for f in checks if f.severity == "fine"]
+    if fine:
+        parts.append(folded(f"{len(fine)} checks that are fine", _checks("", fine)))
+    return section("data", "Is it the data?", tag("p", said), *parts)
+
+
+def _checks(caption: str, checks: Sequence[Finding]) -> Markup:
+    rows = [
+        [f.code, f.modality or "all", _severity(f.severity), marked(f"{f.what} {f.cure}".strip())]
+        for f in checks
+    ]
+    listed = table(caption, ["check", "modality", "severity", "found, and what to do"], rows)
+    return tag("div", listed, class_="words")
+
+
+def _severity(severity: str) -> Markup:
+    return tag("span", severity, class_=None if severity == "fine" else "fault")
