@@ -37,6 +37,7 @@ from equivox.diagnosis.use import Route, Use, routing, use, use_in_late_fusion
 from equivox.diagnosis.verdict import Evidence, Verdict, verdict
 from equivox.features import vector
 from equivox.model import Multimodal
+from equivox.randomness import preserved_random_state
 from equivox.task import Dense
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Diagnosis:
         return text(self)
 
 
+@preserved_random_state()
 def diagnose(
     subject: Balancer | Multimodal,
     loaders: Loaders,

@@ -40,7 +40,7 @@ THRESHOLDS = {
         0.01,
         "the lower end of the gap's interval that an under-trained encoder needs as well: a probe "
         "is fitted on samples that the network has seen, and reads a little low of itself",
-        "the even rounds of `benchmarks/verdict_grid.py`, confirmed on the odd ones",
+        "the first rounds of `benchmarks/verdict_grid.py`, confirmed on the others",
     ),
     "listening": Threshold(
         0.8,

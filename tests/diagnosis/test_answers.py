@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from equivox.balancer import Balancer
+from equivox.diagnosis.answers import BLANKINGS, Answers, differ, gather, partners
+from equivox.fusion import Concat
+from equivox.model import Multimodal
+from equivox.task import Classification, Task
+
+NAMES = ("a", "b", "c")
+
+
+class CountingEncoder(nn.Linear):
+    """Counts how often it runs."""
+
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return super().forward(x)
+
+
+class CountingFusion(Concat):
+    """Counts how often it runs."""
+
+    runs = 0
+
+    def forward(self, features: Any) -> Tensor:
+        self.runs += 1
+        return super().forward(features)
+
+
+def network(count: int = 2, task: Task | None = None) -> Balancer:
+    torch.manual_seed(0)
+    encoders = {m: CountingEncoder(3, 4) for m in NAMES[:count]}
+    fusion = CountingFusion(dict.fromkeys(encoders, 4), 2)
+    return Balancer(Multimodal(encoders, fusion), task=task or Classification(2))
+
+
+def batches(count: int = 2, samples: int = 20, size: int = 8, index: bool = True) -> list[Any]:
+    g = torch.Generator().manual_seed(1)
+    inputs = {m: torch.randn(samples, 3, generator=g) for m in NAMES[:count]}
+    target = torch.randint(2, (samples,), generator=g)
+    order = torch.randperm(samples, generator=g) if index else torch.arange(samples)
+    items = []
+    for rows in order.split(size):
+        item = ({m: x[rows] for m, x in inputs.items()}, target[rows])
+        items.append((*item, rows) if index else item)
+    return items
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_encoders_run_once_and_the_fusion_once_a_subset(count: int) -> None:
+    balancer, loader = network(count), batches(count)
+    gather(balancer, loader)
+    for m in balancer.model.modalities:
+        assert balancer.model.encoders[m].runs == len(loader)
+    fewer = 2**count - 1
+    assert balancer.model.fusion.runs == len(loader) * (1 + fewer * len(BLANKINGS))
+
+
+def test_every_subset_is_what_the_network_says_with_the_others_blanked() -> None:
+    balancer, loader = network(), batches()
+    found = gather(balancer, loader)
+    inputs = {m: torch.cat([item[0][m] for item in loader]) for m in found.modalities}
+    order = torch.cat([item[2] for item in loader]).argsort()
+    features = {m: z[order] for m, z in balancer.model.encode(inputs).items()}
+    assert torch.equal(found.index, torch.arange(20))
+    torch.testing.assert_close(found.whole, balancer.model.fuse(features))
+    torch.testing.assert_close(found.without("a"), balancer.model.fuse(features, {"b"}))
+    torch.testing.assert_close(found.only("a"), balancer.model.fuse(features, {"a"}))
+    for how in BLANKINGS:
+        assert torch.equal(found.logits[how][frozenset("ab")], found.whole)
+    none = found.logits["zero"][frozenset()]
+    torch.testing.assert_close(none, none[:1].expand_as(none))
+    assert torch.equal(found.features["a"], features["a"])
+    torch.testing.assert_close(sum(found.shares.values()), found.whole)
+
+
+def test_mean_and_shuffle_stay_inside_the_batch() -> None:
+    balancer, loader = network(), batches(samples=8, index=False)
+    found = gather(balancer, loader)
+    features = balancer.model.encode(loader[0][0])
+    mean = {m: z.mean(0, keepdim=True) for m, z in features.items()}
+    torch.testing.assert_close(
+        found.without("a", "mean"), balancer.model.fuse(features, {"b"}, by=mean)
+    )
+    order = partners(8, torch.Generator().manual_seed(0))
+    lent = features | {"a": features["a"][order]}
+    torch.testing.assert_close(found.without("a", "shuffle"), balancer.model.fuse(lent))
+    assert torch.equal(found.unlike, loader[0][1] != loader[0][1][order])
+
+
+def test_a_partner_is_another_sample() -> None:
+    for count in (2, 3, 10):
+        order = partners(count, torch.Generator().manual_seed(count))
+        assert torch.equal(order.sort().values, torch.arange(count))
+        assert (order != torch.arange(count)).all()
+
+
+def test_targets_differ_where_any_part_does() -> None:
+    target = torch.tensor([[1, 0], [1, 1], [1, 0]])
+    assert differ(target, torch.tensor([1, 2, 0])).tolist() == [True, True, False]
+    assert differ({"x": target[:, 0]}, torch.tensor([1, 2, 0])).tolist() == [False] * 3
+
+
+def test_rows_are_chosen_in_every_part() -> None:
+    found = gather(network(), batches())
+    some = found.rows(torch.tensor([3, 5]))
+    assert isinstance(some, Answers) and some.index.tolist() == [3, 5]
+    assert torch.equal(some.without("b", "mean"), found.without("b", "mean")[[3, 5]])
+
+
+def test_what_is_not_finite_is_flagged() -> None:
+    loader = batches(index=False)
+    loader[0][0]["a"][2, 1] = torch.nan
+    found = gather(network(), loader)
+    assert (~found.finite["a"]).nonzero().flatten().tolist() == [2]
+    assert found.finite["b"].all()
+
+
+def test_the_subject_is_untouched() -> None:
+    balancer, state = network(), torch.get_rng_state()
+    balancer.model.fusion.eval()
+    before = {name: x.clone() for name, x in balancer.model.state_dict().items()}
+    gather(balancer, batches())
+    assert all(torch.equal(before[name], x) for name, x in balancer.model.state_dict().items())
+    assert balancer.training and not balancer.model.fusion.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def without_b(item: Any) -> Any:
+    return ({"a": item[0]["a"], "present": {"b": False}}, *item[1:])
+
+
+def renumbered(item: Any) -> Any:
+    return (*item[:2], torch.arange(len(item[1])))
+
+
+@pytest.mark.parametrize(
+    ("loader", "found"),
+    [
+        ([], "an empty loader"),
+        (batches(size=1), "batches of one sample"),
+        ([without_b(item) for item in batches()], "Found no `b`"),
+        ([renumbered(item) for item in batches()], "Found 8 numbers for 20 samples"),
+    ],
+)
+def test_refused(loader: list[Any], found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        gather(network(), loader)
+
+
+def test_too_many_modalities() -> None:
+    encoders = {f"m{i}": nn.Linear(1, 1) for i in range(9)}
+    model = Multimodal(encoders, Concat(dict.fromkeys(encoders, 1), 2))
+    inputs: dict[str, Tensor] = {m: torch.ones(4, 1) for m in encoders}
+    with pytest.raises(ValueError, match="sampled_shapley_values"):
+        gather(Balancer(model, task=Classification(2)), [(inputs, torch.zeros(4).long())])

@@ -1,0 +1,342 @@
+"""`equivox diagnose`: runs and files of models, conditions, exit codes, what is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from equivox import cli
+from equivox.bench import folder as folders
+from equivox.bench.experiment import Experiment
+from equivox.bench.training import restored, train
+from equivox.diagnosis import command
+from equivox.diagnosis.command import SHORT, Condition, condition, flat, named
+
+MODEL = """
+import torch
+from beside import WIDTH
+import equivox as ev
+
+torch.manual_seed(0)
+x = {m: torch.randn(600, 4) for m in ("a", "b")}
+y = (x["a"][:, 0] > 0).long()
+rows = {"train": range(0, 300), "validation": range(300, 350), "test": range(350, 600)}
+loaders = {
+    split: [({m: v[list(r)] for m, v in x.items()}, y[list(r)])] for split, r in rows.items()
+}
+nets = {m: torch.nn.Linear(4, WIDTH) for m in x}
+model = ev.Multimodal(nets, ev.Concat({m: WIDTH for m in x}, 2))
+task = ev.Classification(2)
+balancer = ev.Balancer(model, task=task)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(Experiment("latent2", seed=3, epochs=2, data_options={"samples": 900}), path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "beside.py").write_text("WIDTH = 8\n")
+    path = tmp_path / "mine.py"
+    path.write_text(MODEL)
+    before = set(sys.modules)
+    yield path
+    for name in set(sys.modules) - before:
+        if name in ("beside", "diagnosed_mine"):
+            del sys.modules[name]
+
+
+def diagnosed(*words: str) -> int:
+    return cli.main(["diagnose", *words, "--epochs", "2"])
+
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    page, state = tmp_path / "new" / "page.html", torch.get_rng_state()
+    assert diagnosed(str(run), "--out", str(page)) == 0
+    printed = capsys.readouterr()
+    assert "easy" in printed.out and "hard" in printed.out and str(page) in printed.out
+    assert printed.err == ""  # no bar outside a terminal
+    assert page.read_text().startswith("<!doctype html>") or "<html" in page.read_text()
+    plain = json.loads((tmp_path / "new" / "page.json").read_text())
+    assert plain["receipt"]["experiment"]["seed"] == 3
+    assert plain["receipt"]["run"] == str(run) and plain["receipt"]["command"]
+    assert plain["samples"]["test"] == 360
+    assert {path: path.read_bytes() for path in before} == before
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_json_is_all_that_is_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert diagnosed(str(run), "--json", "--fail-on", "joint>1") == 0
+    plain = json.loads(capsys.readouterr().out)
+    best = json.loads((run / "result.json").read_text())["best"]
+    assert plain["headroom"]["joint"]["value"] == pytest.approx(best["test"]["accuracy"])
+    assert plain["receipt"]["epoch"] == best["epoch"]
+
+
+def test_the_selected_epoch_is_restored(run: Path) -> None:
+    training = restored(run)
+    best = json.loads((run / "result.json").read_text())["best"]
+    assert not training.balancer.training
+    assert training.evaluate("test")[0] == pytest.approx(best["test"])
+
+
+def test_a_condition_that_holds_ends_with_three(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--fail-on", "imbalance>0.05", "--fail-on", "chance > 1", "--fail-on", "joint<=1")
+    assert diagnosed(str(run), *words) == 3
+    printed = capsys.readouterr()
+    assert "`imbalance > 0.05` holds: found 0." in printed.err
+    assert "`joint <= 1` holds" in printed.err and "chance" not in printed.err
+    assert "hard" in printed.out
+
+
+def copied(run: Path, to: Path) -> Path:
+    for path in run.rglob("*"):
+        if path.is_file():
+            target = to / path.relative_to(run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return to
+
+
+def without_result(path: Path) -> None:
+    (path / "result.json").unlink()
+
+
+def without_config(path: Path) -> None:
+    (path / "config.json").unlink()
+
+
+def without_checkpoint(path: Path) -> None:
+    for file in (path / folders.BEST).iterdir():
+        file.unlink()
+    (path / folders.BEST).rmdir()
+
+
+def cut_checkpoint(path: Path) -> None:
+    file = path / folders.BEST / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+def unknown_field(path: Path) -> None:
+    plain = json.loads((path / "config.json").read_text())
+    plain["experiment"]["flavour"] = "sweet"
+    (path / "config.json").write_text(json.dumps(plain))
+
+
+def other_format(path: Path) -> None:
+    file = path / folders.BEST / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+
+
+def other_network(path: Path) -> None:
+    plain = json.loads((path / "config.json").read_text())
+    plain["experiment"]["fusion"] = "gated"
+    (path / "config.json").write_text(json.dumps(plain))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "message"),
+    [
+        (without_result, 1, "equivox train --resume"),
+        (without_config, 1, "Found none"),
+        (without_checkpoint, 1, "A checkpoint should lie at"),
+        (cut_checkpoint, 2, "bytes in `tensors.safetensors`"),
+        (unknown_field, 2, "of another version"),
+        (other_format, 2, "format should be 1. Found 99"),
+        (other_network, 2, "weights of a run should be those of its network"),
+    ],
+)
+def test_runs_that_are_incomplete_or_of_another_version(
+    spoil: Any,
+    code: int,
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = copied(run, tmp_path / "run")
+    spoil(path)
+    page = tmp_path / "page.html"
+    assert diagnosed(str(path), "--out", str(page)) == code
+    printed = capsys.readouterr()
+    assert message in printed.err and "Traceback" not in printed.err
+    assert printed.out == "" and not page.exists()
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("names", ["model,loaders,task", "balancer, loaders"])
+def test_a_file(names: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = list(sys.path)
+    assert diagnosed(f"{file}:{names}", "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["modalities"] == ["a", "b"]
+    assert plain["receipt"]["file"] == f"{file}:{names}"
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "message"),
+    [
+        ("{}:modle,loaders,task", 2, "Found no `modle`. Did you mean `model`?"),
+        ("{}:model", 2, "file.py:model,loaders"),
+        ("{}:model,,task", 2, "file.py:model,loaders"),
+        ("{}:model,loaders", 2, "Found no task"),
+        ("{}:model,nets,task", 2, "Found no ['train', 'validation', 'test']"),
+        ("{}:model,task", 2, "should be a mapping by split. Found `task`"),
+        ("{}:nets,loaders,task", 2, "Found `dict`"),
+        ("{}x.py:model,loaders", 1, "Found none at"),
+        ("nowhere", 2, "which is neither"),
+    ],
+)
+def test_specs_that_cannot_be(
+    spec: str, code: int, message: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diagnosed(spec.format(file)) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("model = 1 / 0\n")
+    assert diagnosed(f"{path}:model,loaders") == 2
+    assert "Found `ZeroDivisionError`" in capsys.readouterr().err
+    assert "diagnosed_broken" not in sys.modules
+
+
+# ── where the page goes ─────────────────────────────────────────────────────────────────────────
+
+
+def test_pages_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "diagnose", None)
+    (tmp_path / "file").touch()
+    for place, code in ((tmp_path, 1), (tmp_path / "file" / "x.html", 1), (tmp_path / "x.json", 2)):
+        assert diagnosed("anything", "--out", str(place)) == code
+        assert "`--out` should" in capsys.readouterr().err
+
+
+# ── conditions ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("imbalance>0.3", Condition("imbalance", ">", 0.3)),
+        (" headroom.gain.low <= -1e-2 ", Condition("headroom.gain.low", "<=", -0.01)),
+        ("faults != 0", Condition("faults", "!=", 0.0)),
+        ("gap>nan", None),
+        ("gap>0.1>0.2", None),
+        ("gap", None),
+        ("gap=0.1", None),
+        ("gap>a lot", None),
+        ("imbalanse>0.1", None),
+    ],
+)
+def test_conditions_are_read(text: str, wanted: Condition | None) -> None:
+    if wanted is not None:
+        assert condition(text) == wanted
+        return
+    with pytest.raises(ValueError, match=r"A condition (should be written|is on)"):
+        condition(text)
+
+
+def test_the_nearest_name_is_given_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "diagnose", None)
+    assert diagnosed("anything", "--fail-on", "imbalanse>0.1") == 2
+    assert "Found `imbalanse`. Did you mean `imbalance`?" in capsys.readouterr().err
+
+
+PLAIN = {
+    "contributions": {"zero": {"imbalance": 0.25, "relative": 0.45}},
+    "probes": {"a": {"gap": {"value": -0.2}}, "b": {"gap": {"value": 0.1, "low": None}}},
+    "verdict": {"neglected": ["b"]},
+    "headroom": {
+        "gain": {"value": 0.02},
+        "single_gain": {"value": 0.04},
+        "joint": {"value": 0.8},
+        "late_fusion": {"value": 0.82},
+        "chance": 0.5,
+        "alarm": True,
+    },
+    "data": [{"severity": "fault"}, {"severity": "fine"}, {"severity": "fault"}],
+}
+
+
+def test_short_names_by_hand() -> None:
+    wanted = {
+        "imbalance": 0.25, "relative": 0.45, "gap": 0.1, "neglected": 1, "gain": 0.02,
+        "single_gain": 0.04, "headroom": 0.04, "joint": 0.8, "late_fusion": 0.82, "chance": 0.5,
+        "faults": 2,
+    }  # fmt: skip
+    assert {name: named(PLAIN, name) for name in SHORT} == wanted
+    assert named(PLAIN, "probes.a.gap.value") == -0.2
+    assert named(PLAIN, "headroom.alarm") == 1
+    assert flat(PLAIN)["probes.b.gap.low"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("probes.b.gap.low", "Found that `probes.b.gap.low` was not"),
+        ("probes.a.gap.valeu", "Did you mean `probes.a.gap.value`?"),
+    ],
+)
+def test_what_there_is_not(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        named(PLAIN, name)
+    with pytest.raises(ValueError, match="Found that `gap` was not"):
+        named(PLAIN | {"probes": {}}, "gap")
+
+
+def test_the_help_names_every_short_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["diagnose", "--help"])
+    told = capsys.readouterr().out.replace(",", " ").split()
+    assert set(SHORT) <= set(told)
+
+
+# ── progress ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_terminal_is_told_what_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with command.progress() as told:
+        assert told is not None
+        told("the network", 0.0)
+        told("audio alone, epoch 3", 0.5)
+    printed = capsys.readouterr()
+    assert printed.out == "" and "audio alone, epoch 3" in printed.err
+    assert "s left" in printed.err
+
+
+def test_without_rich_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    finder = types.SimpleNamespace(find_spec=lambda _: None)
+    monkeypatch.setattr(command.importlib, "util", finder)
+    with command.progress() as told:
+        assert told is None

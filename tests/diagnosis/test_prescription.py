@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import equivox as ev
+from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.prescription import RULES, Advice, prescribe
+from equivox.diagnosis.verdict import BALANCED, IMBALANCED, UNSURE, Neglect, Verdict
+from equivox.method import Method
+from equivox.model import Multimodal
+from equivox.task import Classification, Dense, MultiLabel, Regression, Task
+
+GAIN, NONE = Estimate(0.05, 0.03, 0.07), Estimate(0.0, -0.01, 0.01)
+
+
+def found(
+    kind: str,
+    *,
+    gain: Estimate = NONE,
+    under_trained: bool = False,
+    ignored: bool = False,
+    synergistic: bool = False,
+) -> Verdict:
+    known = Neglect("b", GAIN, 0.3, 0.3, under_trained, ignored, True)
+    neglected = ("b",) if kind == IMBALANCED else ()
+    return Verdict(kind, neglected, synergistic, gain, ("because",), {"b": known})
+
+
+def balancer(task: Task | None = None, method: Method | None = None) -> ev.Balancer:
+    encoders = {m: nn.Linear(3, 4) for m in ("a", "b")}
+    model = Multimodal(encoders, ev.Concat({"a": 4, "b": 4}, 2))
+    return ev.Balancer(model, method, task=task or Classification(2))
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(8, 2)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        return self.last(torch.cat([self.a(x["a"]), self.b(x["b"])], 1))
+
+
+def methods(advices: list[Advice]) -> list[str]:
+    return [advice.method for advice in advices]
+
+
+NEGLECT = found(IMBALANCED, gain=GAIN, under_trained=True, ignored=True)
+
+
+def test_the_simple_baselines_come_before_any_method() -> None:
+    listed = methods(list(prescribe(NEGLECT, balancer())))
+    assert listed == ["unimodal_losses", "ensemble", "ogm_ge", "mmpareto", "mmcosine"]
+
+
+def test_balanced_is_left_alone() -> None:
+    (advice,) = prescribe(found(BALANCED, gain=GAIN, ignored=True), balancer())
+    assert advice.method == "" and "Nothing" in advice.what
+
+
+def test_synergy_is_left_alone() -> None:
+    (advice,) = prescribe(found(BALANCED, synergistic=True), balancer())
+    assert advice.method == "" and "fusion" in advice.what and advice.not_if
+
+
+def test_unsure_is_cleared_up_first() -> None:
+    assert methods(list(prescribe(found(UNSURE), balancer()))) == [""]
+    listed = list(prescribe(found(UNSURE, gain=GAIN, ignored=True), balancer()))
+    assert methods(listed) == ["", "ensemble", "modality_dropout"]
+    assert "Nothing yet" in listed[0].what
+
+
+@pytest.mark.parametrize(
+    ("task", "missing"),
+    [(Classification(2), set()), (MultiLabel(2), set()), (Regression(2), {"mmcosine"})],
+)
+def test_what_is_not_for_the_task_is_left_out(task: Task, missing: set[str]) -> None:
+    every = {"unimodal_losses", "ensemble", "ogm_ge", "mmpareto", "mmcosine"}
+    assert set(methods(list(prescribe(NEGLECT, balancer(task))))) == every - missing
+
+
+def test_what_cannot_act_on_an_adopted_network_is_left_out() -> None:
+    example = {m: torch.randn(4, 3) for m in ("a", "b")}
+    model = Multimodal.from_model(Plain(), {"a": "a", "b": "b"}, example)
+    adopted = ev.Balancer(model, task=Classification(2))
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert "mmcosine" not in methods(list(prescribe(NEGLECT, adopted)))
+    assert all(torch.equal(before[k], x) for k, x in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_it_was_trained_with_is_left_out() -> None:
+    chained = ev.Chain(ev.OGMGE(), ev.UnimodalLosses())
+    for method in (ev.OGMGE(), chained):
+        assert "ogm_ge" not in methods(list(prescribe(NEGLECT, balancer(method=method))))
+    assert "unimodal_losses" not in methods(list(prescribe(NEGLECT, balancer(method=chained))))
+
+
+def test_the_lines_run() -> None:
+    for advice in (rule.advice for rule in RULES if rule.advice.lines):
+        names = {"ev": ev, "model": balancer().model, "task": Classification(2), "validation": []}
+        exec(advice.lines, names)
+        assert isinstance(names["balancer"], ev.Balancer)
+        assert type(names["balancer"].method) is ev.methods.get(advice.method)
+        assert float(advice.cost) >= 1 and advice.signal and advice.not_if
+
+
+def test_dense_gets_advice() -> None:
+    nets = {m: nn.Conv2d(1, 4, 1) for m in ("a", "b")}
+    model = Multimodal(nets, ev.Concat({"a": 4, "b": 4}, 2, pool=False))
+    dense = ev.Balancer(model, task=Dense(2))
+    assert methods(list(prescribe(NEGLECT, dense)))[0] == "unimodal_losses"

@@ -1,0 +1,163 @@
+"""Every rule of the verdict, on evidence made by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from equivox.diagnosis.headroom import Headroom
+from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.probes import Probe
+from equivox.diagnosis.use import Use
+from equivox.diagnosis.verdict import (
+    BALANCED,
+    IMBALANCED,
+    THRESHOLDS,
+    UNSURE,
+    Evidence,
+    limit,
+    verdict,
+)
+
+
+def sure(value: float, half: float = 0.01) -> Estimate:
+    return Estimate(value, value - half, value + half)
+
+
+def used(share: float) -> Use:
+    return Use(sure(0.5 * share), sure(0.5), sure(0.4 * share))
+
+
+def evidence(
+    *,
+    gap: Estimate | None = None,
+    listening: float = 1.0,
+    gain: Estimate | None = None,
+    alone: float = 0.8,
+    joint: float = 0.9,
+    samples: int = 1000,
+    faults: Sequence[str] = (),
+    probed: bool = True,
+) -> Evidence:
+    """Of a network with the modality `good`, and `bad`, of which the arguments are."""
+    gap = gap or sure(0.0)
+    single = {"good": sure(alone), "bad": sure(alone)}
+    late = sure(0.9)
+    head = Headroom(0.5, single, "good", sure(joint), late, gain or sure(0), sure(-0.1))
+    fine = Probe(sure(0.8), sure(0.8), sure(0.0))
+    probes = {"good": fine, "bad": Probe(sure(0.8), sure(0.8), gap)} if probed else {}
+    late_use = {"good": used(1.0), "bad": used(1.0)}
+    return Evidence(
+        samples, head, probes, {"good": used(1.0), "bad": used(listening)}, late_use, faults
+    )
+
+
+def test_under_trained_and_ignored_is_neglected() -> None:
+    found = verdict(evidence(gap=sure(0.1), listening=0.3))
+    assert (found.kind, found.neglected, found.suspect) == (IMBALANCED, ("bad",), "bad")
+    known = found.modalities["bad"]
+    assert known.listening == pytest.approx(0.3) and known.reliance == pytest.approx(0.3)
+    assert "`bad` is neglected: its probe is 0.100 (0.090 to 0.110)" in found.reasons[0]
+    assert "30%" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"gap": sure(0.1), "listening": 1.0},
+        {"gap": sure(0.0), "listening": 0.3},
+        {"gap": sure(0.019), "listening": 0.3},
+        {"gap": sure(0.03, half=0.04), "listening": 0.3},
+        {"gap": sure(0.1), "listening": limit("listening")},
+    ],
+)
+def test_one_sign_alone_is_no_neglect(facts: dict[str, Estimate]) -> None:
+    found = verdict(evidence(**facts))
+    assert (found.kind, found.neglected) == (BALANCED, ())
+    assert found.suspect in ("good", "bad")
+
+
+def test_both_interventions_must_agree() -> None:
+    known = evidence(gap=sure(0.1), listening=0.3)
+    mixed = Use(sure(0.5 * 0.3), sure(0.5), sure(0.4))
+    found = verdict(Evidence(1000, known.headroom, known.probes, {**known.use, "bad": mixed},
+                             known.late_use))  # fmt: skip
+    assert found.kind == BALANCED and not found.modalities["bad"].ignored
+
+
+def test_a_modality_that_does_not_move_the_late_fusion_is_not_blamed() -> None:
+    known = evidence(gap=sure(0.1), listening=0.0)
+    weak = Use(sure(0.0), sure(0.5), sure(0.0))
+    late = {**known.late_use, "bad": weak}
+    found = verdict(Evidence(1000, known.headroom, known.probes, known.use, late))
+    assert (found.kind, found.modalities["bad"].listening) == (BALANCED, 1.0)
+
+
+def test_a_better_late_fusion_without_agreement_is_unsure() -> None:
+    found = verdict(evidence(gap=sure(0.1), gain=sure(0.05)))
+    assert (
+        found.kind == UNSURE and "do not agree" in found.reasons[0] and "`bad`" in found.reasons[0]
+    )
+    nobody = verdict(evidence(gain=sure(0.05)))
+    assert nobody.kind == UNSURE and "no modality in particular" in nobody.reasons[0]
+
+
+@pytest.mark.parametrize("gain", [sure(0.009, half=0.001), sure(0.05, half=0.06)])
+def test_a_small_or_doubtful_gain_is_none(gain: Estimate) -> None:
+    assert verdict(evidence(gain=gain)).kind == BALANCED
+
+
+def test_a_synergistic_task_is_said_to_be_one() -> None:
+    found = verdict(evidence(alone=0.5, gap=sure(0.1), listening=0.1))
+    assert found.kind == BALANCED and found.synergistic and found.neglected == ()
+    assert "synergistic" in found.reasons[0]
+
+
+def test_nothing_above_chance() -> None:
+    found = verdict(evidence(alone=0.5, joint=0.5))
+    assert found.kind == UNSURE and not found.synergistic
+    assert "Nothing is above chance" in found.reasons[0]
+
+
+def test_faults_of_the_data_come_first() -> None:
+    found = verdict(evidence(gap=sure(0.1), listening=0.3, faults=["it leaks", "it is broken"]))
+    assert found.kind == UNSURE and found.neglected == ()
+    assert [r.partition(": ")[2] for r in found.reasons] == ["it leaks", "it is broken"]
+    assert found.suspect == "bad"
+
+
+def test_few_samples_decide_nothing() -> None:
+    found = verdict(evidence(gap=sure(0.1), listening=0.3, samples=199))
+    assert found.kind == UNSURE and "199 test samples are too few" in found.reasons[0]
+    assert not verdict(evidence(alone=0.5, samples=199)).synergistic
+
+
+def test_without_probes_nobody_is_neglected() -> None:
+    ignored = verdict(evidence(listening=0.3, probed=False))
+    assert ignored.kind == UNSURE and "no probe" in ignored.reasons[0]
+    assert ignored.suspect == "bad" and math.isnan(ignored.modalities["bad"].gap.value)
+    assert verdict(evidence(probed=False)).kind == BALANCED
+
+
+def test_what_was_not_measured_blames_nobody() -> None:
+    nothing = Estimate(math.nan, math.nan, math.nan)
+    known = evidence(gap=nothing)
+    lost = {**known.use, "bad": Use(nothing, nothing, nothing)}
+    found = verdict(Evidence(1000, known.headroom, known.probes, lost, known.late_use))
+    assert found.kind == BALANCED and not found.modalities["bad"].ignored
+
+
+def test_the_worst_of_several_neglected_is_the_suspect() -> None:
+    known = evidence(gap=sure(0.2), listening=0.3)
+    probes = {**known.probes, "good": Probe(sure(0.8), sure(0.9), sure(0.1))}
+    use = {m: used(0.3) for m in known.use}
+    found = verdict(Evidence(1000, known.headroom, probes, use, known.late_use))
+    assert found.neglected == ("good", "bad") and found.suspect == "bad"
+    assert len(found.reasons) == 2
+
+
+def test_every_threshold_has_its_meaning_and_source() -> None:
+    for each in THRESHOLDS.values():
+        assert each.meaning and each.source and each.value > 0
