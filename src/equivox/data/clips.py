@@ -1,0 +1,135 @@
+"""What several sets of video clips share: their lists, their folders, what is held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from equivox.data import fakes, tables
+from equivox.data.arrays import read_array
+from equivox.data.decoders import FileDecoder
+from equivox.data.field import Damaged, Entry
+
+SUBSETS = {"training": "train", "validation": "validation", "testing": "test"}
+
+Clips = Sequence[tuple[str, str]]
+"""The clips of a split, each with its class as it is written in the list."""
+
+
+def by_subset(path: Path) -> dict[str, Clips]:
+    """The clips of each split in a JSON list `{clip: {"subset": …, "label": …}}`.
+
+    The list may be the "database" of the file.
+    """
+    content = tables.read_json(path)
+    listed = content.get("database", content) if isinstance(content, dict) else content
+    if not isinstance(listed, dict) or not listed:
+        raise ValueError(f"`{path}` should hold a dictionary of clips. Found none.")
+    found: dict[str, list[tuple[str, str]]] = {part: [] for part in SUBSETS.values()}
+    for clip, facts in sorted(listed.items()):
+        known = isinstance(facts, dict) and "label" in facts and facts.get("subset") in SUBSETS
+        if not known:
+            raise ValueError(
+                f"`{path}` should say of every clip its `label` and its `subset`, one of "
+                f"{', '.join(SUBSETS)}. Found {facts!r} for `{clip}`."
+            )
+        found[SUBSETS[facts["subset"]]].append((clip, str(facts["label"])))
+    return {part: tuple(clips) for part, clips in found.items()}
+
+
+def folder(root: Path, kind: str, part: str) -> Path:
+    """`<kind>`, where the clips of all splits lie in one folder, or `<kind>_<part>`."""
+    return root / kind if (root / kind).is_dir() else root / f"{kind}_{part}"
+
+
+def held_out(entries: Sequence[Entry], every: int) -> list[Entry]:
+    """The first of every so many samples of each class, in order of ids."""
+    by_class: dict[object, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.id):
+        by_class.setdefault(entry.target, []).append(entry)
+    return [entry for alike in by_class.values() for entry in alike[::every]]
+
+
+def without(entries: Sequence[Entry], others: Sequence[Entry]) -> list[Entry]:
+    """The samples that are not among the others."""
+    taken = {entry.id for entry in others}
+    return [entry for entry in entries if entry.id not in taken]
+
+
+def long_enough(
+    entries: Mapping[str, Sequence[Entry]], least: int, modality: str = "visual"
+) -> tuple[dict[str, list[Entry]], list[str]]:
+    """The samples whose folder holds at least so many frames, and the ids of the others.
+
+    Samples of no frames at all stay: their files are missing, which is counted elsewhere.
+    """
+    every = (entry for part in entries.values() for entry in part)
+    short = {e.id for e in every if 0 < len(list(e.sources[modality].glob("*.jpg"))) < least}
+    kept = {name: [e for e in part if e.id not in short] for name, part in entries.items()}
+    return kept, sorted(short)
+
+
+@dataclass(frozen=True)
+class Spectrogram(FileDecoder):
+    """A ready log spectrogram in a file: (1, bins, frames). The source is its path.
+
+    Too many frames are cut, too few filled with `silence`.
+
+    :param bins: Frequencies: 257 of an STFT of 512.
+    :param frames: 1,004 for the ten seconds of AVE.
+    :param silence: The logarithm of nothing: log(1e-7).
+    """
+
+    bins: int = 257
+    frames: int = 1004
+    silence: float = math.log(1e-7)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, self.bins, self.frames)
+
+    def load(self, part: Path) -> Tensor:
+        x = read_array(part)
+        if x.ndim != 2 or len(x) != self.bins or x.shape[1] == 0:
+            raise Damaged(
+                f"`{part}` should hold a spectrogram of {self.bins} frequencies, of any length. "
+                f"Found an array of {tuple(x.shape)}."
+            )
+        if not bool(x.isfinite().all()):
+            raise Damaged(f"`{part}` should hold finite numbers. Found others.")
+        lacking = max(0, self.frames - x.shape[1])
+        return F.pad(x, (0, lacking), value=self.silence)[None, :, : self.frames]
+
+    def remark(self, loaded: Tensor) -> str:
+        return "silent" if bool((loaded == loaded.flatten()[0]).all()) else ""
+
+
+def fake_frames(place: Path, number: int, frames: int, seed: int) -> None:
+    """A folder of `frame_00001.jpg` and so on."""
+    fakes.write_frames(place, number, frames, name="frame_{:05d}.jpg", seed=seed)
+
+
+def fake_bank(path: Path, number: int, seed: int, dims: tuple[int, int] = (300, 128)) -> None:
+    """An array in `.npy` of noise, whose columns are loud in a band of its own for each number."""
+    import numpy
+
+    bank = torch.randn(dims, generator=torch.Generator().manual_seed(seed)) / 4
+    bank[:, 10 * number : 10 * number + 10] += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numpy.save(path, bank.numpy())
+
+
+def fake_spectrogram(path: Path, number: int, seed: int) -> None:
+    """An array of 257 x 1,004 in `.pkl` of noise with a loud band of its own for each number."""
+    import pickle
+
+    sound = torch.randn(257, 1004, generator=torch.Generator().manual_seed(seed)) / 4 - 8
+    sound[9 * number : 9 * number + 9] += 4
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(sound.half().numpy(), protocol=4))

@@ -1,0 +1,163 @@
+"""Kinetics-Sounds: ten-second clips of 31 actions that are both seen and heard.
+
+Frames and sound. Layout, with the clips of both lists apart or, without `_train` and `_test`, in
+one folder:
+
+    my_train.txt my_test.txt            rows `<clip>,10,<class>` or `<clip> <class>`
+    KS_train_val.json                   instead, with `lists="json"`: {"database": {<clip>:
+                                        {"subset": training | validation | testing, "label": …}}}
+    visual_{train,test}/<clip>/frame_00001.jpg …        one a second, about ten
+    audio_{train,test}/<clip>.npy       a filter bank of 1,024 frames of 128, or `<clip>.wav`
+
+A class is a name, or its number in the order of the sorted names, from 0. `my_train.txt` has no
+validation split: every tenth clip of each class, in order of names, is held out. The JSON list has
+one, in `visual_validation`. Clips of three frames or fewer are left out, as is usual; of those of
+no frames at all the files are missing. Frames packed into hdf5 are not read: unpack them.
+
+Annotations CC BY 4.0, clips belong to their owners. Source: Arandjelovic & Zisserman, Look, Listen
+and Learn, ICCV 2017, on the clips of Kinetics. Traps: papers count 31, 32 or 34 classes; a
+reference loader never looks at frame ten and later; published filter banks are normalised or not,
+depending on who made them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from equivox.arguments import choice, number
+from equivox.data import fakes, tables
+from equivox.data.clips import (
+    Clips,
+    by_subset,
+    fake_bank,
+    fake_frames,
+    folder,
+    held_out,
+    long_enough,
+    without,
+)
+from equivox.data.decoders import Array, FilterBank, Frames
+from equivox.data.field import STANDARD, Contents, Entry
+from equivox.encoders import FrameMean, SmallCNN
+from equivox.encoders_hf import ResNet18
+
+NAMES = """
+blowing_nose blowing_out_candles bowling chopping_wood dribbling_basketball laughing
+mowing_lawn playing_accordion playing_bagpipes playing_bass_guitar playing_clarinet
+playing_drums playing_guitar playing_harmonica playing_keyboard playing_organ playing_piano
+playing_saxophone playing_trombone playing_trumpet playing_violin playing_xylophone
+ripping_paper shoveling_snow shuffling_cards singing stomping_grapes tap_dancing
+tapping_guitar tapping_pen tickling
+"""
+
+CLASSES = tuple(NAMES.split())
+
+MEAN, STD = -4.503877, 5.141276
+
+AUDIO = {
+    "npy": Array((1024, 128), channel=True),
+    "npy_raw": Array((1024, 128), mean=MEAN, std=2 * STD, channel=True),
+    "wav": FilterBank(rate=16_000, frames=1024, mels=128, mean=MEAN, std=STD),
+}
+"""A normalised filter bank, one that is not, and the sound itself."""
+
+HELD_OUT = 10
+"""Of so many training clips of a class, the first is held out."""
+
+QUICK = {"size": 32, "encoder": "small"}
+
+
+def read(
+    root: Path,
+    *,
+    lists: str = "txt",
+    audio: str = "npy",
+    frames: int = 3,
+    least: int = 4,
+    size: int = 224,
+    encoder: str = "resnet18",
+) -> Contents:
+    """Kinetics-Sounds under `root`.
+
+    :param lists: "txt", or "json" for `KS_train_val.json`.
+    :param audio: "npy", normalised filter banks; "npy_raw", those that are not normalised yet;
+        "wav", sounds.
+    :param frames: How many are taken of a clip.
+    :param least: Clips of fewer frames are left out.
+    :param size: Side of a frame.
+    :param encoder: "resnet18", or "small" for a quick look on a CPU.
+    """
+    choice("lists", lists, ("txt", "json"))
+    choice("audio", audio, tuple(AUDIO))
+    choice("encoder", encoder, ("resnet18", "small"))
+    number("frames", frames, least=1)
+    number("least", least, least=1)
+    if lists == "json":
+        clips = by_subset(root / "KS_train_val.json")
+    else:
+        clips = {part: _clips(root / f"my_{part}.txt") for part in ("train", "test")}
+    found = {part: _entries(root, part, listed, audio) for part, listed in clips.items()}
+    if lists == "txt":
+        found["validation"] = held_out(found["train"], HELD_OUT)
+        found["train"] = without(found["train"], found["validation"])
+    entries, short = long_enough(found, least)
+    build = ResNet18 if encoder == "resnet18" else SmallCNN
+    return Contents(
+        entries=entries,
+        decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
+        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        classes=CLASSES,
+        recipe=STANDARD,
+        left_out={f"fewer than {least} frames": short},
+    )
+
+
+def _clips(path: Path) -> Clips:
+    """The first and the last field of each line of a list."""
+    found = []
+    for line in tables.lines(path):
+        fields = [field.strip() for field in re.split("," if "," in line else r"\s+", line)]
+        if len(fields) < 2 or not all(fields):
+            raise ValueError(
+                f"Lines of `{path}` should be `<clip>,10,<class>` or `<clip> <class>`. Found "
+                f"`{line}`."
+            )
+        found.append((fields[0].removesuffix(".mp4"), fields[-1]))
+    return found
+
+
+def _entries(root: Path, part: str, clips: Clips, audio: str) -> list[Entry]:
+    visual, sounds = folder(root, "visual", part), folder(root, "audio", part)
+    ending = ".wav" if audio == "wav" else ".npy"
+    return [
+        Entry(
+            clip,
+            _number(label, f"the {part} list, clip `{clip}`"),
+            {"audio": sounds / f"{clip}{ending}", "visual": visual / clip},
+        )
+        for clip, label in clips
+    ]
+
+
+def _number(label: str, where: str) -> int:
+    if label.isdecimal() and int(label) < len(CLASSES):
+        return int(label)
+    return tables.class_number(label.replace(" ", "_"), CLASSES, where)
+
+
+def fake(out: Path, seed: int = 0) -> None:
+    """4 training and 2 test clips of 3 classes, and one that is too short."""
+    fakes.new_folder(out)
+    for part, count in (("train", 4), ("test", 2)):
+        lines = []
+        for place, name in enumerate(("bowling", "playing_organ", "tickling")):
+            for i in range(count):
+                clip = f"{name[:4]}{part}-{i}_000010_000020"
+                frames = 3 if (part, place, i) == ("train", 0, 3) else 5
+                drawn = seed + 100 * place + 10 * i + (part == "test")
+                fake_frames(out / f"visual_{part}" / clip, place, frames, drawn)
+                fake_bank(out / f"audio_{part}" / f"{clip}.npy", place, drawn)
+                lines.append(f"{clip},10,{name}\n")
+        (out / f"my_{part}.txt").write_text("".join(lines), encoding="utf-8")
