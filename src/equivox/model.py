@@ -411,15 +411,20 @@ def check_names(encoders: Mapping[str, Any], heads: Mapping[str, Any] | None = N
     if not encoders:
         raise ValueError("A model needs at least one encoder. Found none.")
     for name in encoders:
-        if name in RESERVED or "." in name or not name or hasattr(nn.ModuleDict, name):
+        if name in RESERVED or "." in name or not name or _is_taken(name):
             raise ValueError(
                 f"A modality's name should be a plain word other than {RESERVED} and the "
-                f"attributes of `nn.ModuleDict`. Found `{name}`."
+                f"attributes of `nn.ModuleDict` and `nn.ParameterDict`. Found `{name}`."
             )
     if heads is not None and set(heads) != set(encoders):
         raise ValueError(
             f"There should be one head a modality. Found {sorted(heads)} for {sorted(encoders)}."
         )
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a dictionary of modules or parameters has an attribute of this name."""
+    return any(hasattr(kind(), name) for kind in (nn.ModuleDict, nn.ParameterDict))
 
 
 def _checked_present(inputs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -133,7 +133,7 @@ def latent(
 
 def redundant(name: str, seed: int, *, classes: int = 6, samples: int = 6000) -> MultimodalData:
     """A modality and a copy of it, turned round: together they say what either says alone."""
-    specs = {"original": EASY, "copy": EASY}
+    specs = {"original": EASY, "turned": EASY}
     _check(specs, samples, classes)
     shift = shift_of(0.95, classes)
     generator = draws(seed)

@@ -100,8 +100,9 @@ def read(
         clips = {part: _clips(root / f"my_{part}.txt") for part in ("train", "test")}
     found = {part: _entries(root, part, listed, audio) for part, listed in clips.items()}
     if lists == "txt":
-        found["validation"] = held_out(found["train"], HELD_OUT)
-        found["train"] = without(found["train"], found["validation"])
+        validation = held_out(found["train"], HELD_OUT)
+        train = without(found["train"], validation)
+        found = {"train": train, "validation": validation, "test": found["test"]}
     entries, short = long_enough(found, least)
     build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
