@@ -564,3 +564,10 @@ def test_what_to_keep() -> None:
         model.fuse(features, "a")
     with pytest.raises(ValueError, match=r"\(batch, modalities\) = \(6, 3\)\. Found \(6, 2\)"):
         model.fuse(features, torch.ones(6, 2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["copy", "keys", "training", "present", "a.b", ""])
+def test_names_that_cannot_be_those_of_modalities(name: str) -> None:
+    encoders = {name: nn.Linear(2, 2), "b": nn.Linear(2, 2)}
+    with pytest.raises(ValueError, match="should be a plain word"):
+        Multimodal(encoders, lambda features: features[name])
