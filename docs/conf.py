@@ -12,7 +12,9 @@ release = version = installed_version("equivox")
 sys.path.insert(0, str(Path(__file__).parent))
 
 extensions = ["methods_directive", "myst_parser", "sphinx.ext.doctest", "sphinx.ext.mathjax"]
-exclude_patterns = ["_build", "results/[!i]*.md"]  # the latter are included by the page
+exclude_patterns = ["_build"] + [
+    f"results/{name}.md" for name in ("table", "reference", "step_cost")
+]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
