@@ -1,9 +1,10 @@
-"""Generated pages: `{method}`, the facts on a card; `{capabilities}`, the suite's table."""
+"""Generated pages: facts of methods and data sets, and the table of the conformance suite."""
 
 from __future__ import annotations
 
 import inspect
 import json
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,29 @@ class Checks(SphinxDirective):
         return [fields]
 
 
+class DataSet(SphinxDirective):
+    """What a loader's docstring says, and its options."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        module = import_module(f"equivox.data.sets.{self.arguments[0]}")
+        text = (inspect.getdoc(module) or "").split("\n\n")
+        options = [
+            f"{p.name} = {p.default!r}"
+            for p in inspect.signature(module.read).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        ]
+        said = [_paragraph(part) for part in text]
+        return [*said, nodes.paragraph(text=f"Options: {', '.join(options) or 'none of its own'}.")]
+
+
+def _paragraph(text: str) -> nodes.Node:
+    if text.startswith("    "):
+        return nodes.literal_block(text=inspect.cleandoc(text))
+    return nodes.paragraph(text=" ".join(text.split()))
+
+
 def table(heads: list[str], rows: list[list[str]]) -> nodes.table:
     """A table of plain text."""
     group = nodes.tgroup(cols=len(heads))
@@ -144,6 +168,7 @@ def _row(cells: list[str]) -> nodes.row:
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("method", MethodFacts)
+    app.add_directive("dataset", DataSet)
     app.add_directive("capabilities", Capabilities)
     app.add_directive("checks", Checks)
     return {"parallel_read_safe": True}

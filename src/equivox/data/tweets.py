@@ -8,16 +8,13 @@ a header: `index  #1 Label  #2 ImageID  #3 String  #3 String`: the label (0 nega
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables, text
+from equivox.data import architectures, fakes, tables, text
 from equivox.data.decoders import Image, Text
 from equivox.data.field import Contents, Entry
-from equivox.encoders import BagOfTokens, Encoder, SmallCNN
-from equivox.encoders_hf import ResNet18, TextTransformer
 
 CLASSES = ("negative", "neutral", "positive")
 HEADER = ("index", "#1 Label", "#2 ImageID", "#3 String", "#3 String")
@@ -36,21 +33,15 @@ def contents(
 ) -> Contents:
     """A set of tweets; `folders` are those in which images may lie. For the others see a set."""
     choice("target", target, ("first", "in place"))
-    choice("encoder", encoder, ("resnet18", "small"))
     number("length", length, least=1)
     images = next((root / name for name in folders if (root / name).is_dir()), root / folders[0])
     words = Text.of(tokenizer, length)
-    reading: Callable[[], Encoder] = (
-        partial(BagOfTokens, words.vocabulary)
-        if tokenizer is None
-        else partial(TextTransformer, tokenizer)
-    )
     return Contents(
         entries={s: _entries(root / file, s, images, target) for s, file in LISTS.items()},
         decoders={"image": Image(size=size, keep=keep), "text": words},
         architectures={
-            "image": partial(ResNet18 if encoder == "resnet18" else SmallCNN, 3),
-            "text": reading,
+            "image": architectures.of_image(encoder),
+            "text": architectures.of_text(words),
         },
         classes=CLASSES,
     )

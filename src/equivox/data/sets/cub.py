@@ -21,19 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
-from equivox.data import fakes, held_out, tables, text
+from equivox.arguments import number
+from equivox.data import architectures, fakes, held_out, tables, text
 from equivox.data.decoders import FileDecoder, Image, Text
 from equivox.data.field import Contents, Damaged, Draw, Entry, Load
-from equivox.encoders import BagOfTokens, SmallCNN
-from equivox.encoders_hf import ResNet18, TextTransformer
 
 QUICK = {"size": 32, "encoder": "small"}
 
@@ -86,7 +83,6 @@ def read(
     :param keep: Reduce images to this shorter side before anything is cut from them.
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
-    choice("encoder", encoder, ("resnet18", "small"))
     number("length", length, least=1)
     numbered = _numbered(root / "classes.txt")
     classes = tuple(numbered[key] for key in sorted(numbered, key=int))
@@ -96,16 +92,13 @@ def read(
         for part, names in parts.items()
     }
     words = Text.of(tokenizer, length)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
-    reading = (
-        partial(BagOfTokens, words.vocabulary)
-        if tokenizer is None
-        else partial(TextTransformer, tokenizer)
-    )
     return Contents(
         entries={**held_out.by_class(entries["train"]), "test": entries["test"]},
         decoders={"image": Image(size=size, keep=keep), "text": Descriptions(words)},
-        architectures={"image": partial(build, 3), "text": reading},
+        architectures={
+            "image": architectures.of_image(encoder),
+            "text": architectures.of_text(words),
+        },
         classes=classes,
     )
 

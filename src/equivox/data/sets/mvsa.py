@@ -20,17 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, held_out, tables, text
+from equivox.data import architectures, fakes, held_out, tables, text
 from equivox.data.decoders import FileDecoder, Image, Text
 from equivox.data.field import Contents, Entry
-from equivox.encoders import BagOfTokens, SmallCNN
-from equivox.encoders_hf import ResNet18, TextTransformer
 
 CLASSES = ("positive", "neutral", "negative")
 
@@ -77,7 +74,6 @@ def read(
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
     choice("agree", agree, ("no contradiction", "equal"))
-    choice("encoder", encoder, ("resnet18", "small"))
     number("length", length, least=1)
     words = Text.of(tokenizer, length)
     left_out: dict[str, list[str]] = {}
@@ -88,16 +84,13 @@ def read(
         entries = _of_lists(root)
     else:
         entries, left_out = _raw(root, agree)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
-    reading = (
-        partial(BagOfTokens, words.vocabulary)
-        if tokenizer is None
-        else partial(TextTransformer, tokenizer)
-    )
     return Contents(
         entries=entries,
         decoders={"image": Image(size=size, keep=keep), "text": reader},
-        architectures={"image": partial(build, 3), "text": reading},
+        architectures={
+            "image": architectures.of_image(encoder),
+            "text": architectures.of_text(words),
+        },
         classes=CLASSES,
         left_out=left_out,
     )
