@@ -15,6 +15,7 @@ from equivox.data import fakes, tables
 from equivox.data.arrays import read_array
 from equivox.data.decoders import FileDecoder
 from equivox.data.field import Damaged, Entry
+from equivox.data.pickles import write_pickle
 
 SUBSETS = {"training": "train", "validation": "validation", "testing": "test"}
 
@@ -127,9 +128,7 @@ def fake_bank(path: Path, number: int, seed: int, dims: tuple[int, int] = (300, 
 
 def fake_spectrogram(path: Path, number: int, seed: int) -> None:
     """An array of 257 x 1,004 in `.pkl` of noise with a loud band of its own for each number."""
-    import pickle
-
     sound = torch.randn(257, 1004, generator=torch.Generator().manual_seed(seed)) / 4 - 8
     sound[9 * number : 9 * number + 9] += 4
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(sound.half().numpy(), protocol=4))
+    write_pickle(path, sound.half().numpy())

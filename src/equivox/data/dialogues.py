@@ -12,7 +12,6 @@ of one dialogue are never divided between splits.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from equivox.data import sequences, tables
 from equivox.data.field import Contents, Entry
-from equivox.data.pickles import read_pickle
+from equivox.data.pickles import read_pickle, write_pickle
 from equivox.data.sequences import Features
 from equivox.encoders import MLP
 
@@ -175,4 +174,4 @@ def write_fake(
             x = torch.randn(6, dim, generator=draw)
             x[torch.arange(6), numbers] += 3.0
             whole[modality][each] = x.numpy()
-    path.write_bytes(pickle.dumps(whole, protocol=4))
+    write_pickle(path, whole)

@@ -53,6 +53,11 @@ def read_pickle(path: Path, encoding: str = "latin1") -> Any:
             ) from error
 
 
+def write_pickle(path: Path, values: Any) -> None:
+    """Write plain values and arrays as the sets that are passed on as pickles have them."""
+    path.write_bytes(pickle.dumps(values, protocol=4))
+
+
 class _RefusedError(Exception):
     """A pickle asks for this name."""
 

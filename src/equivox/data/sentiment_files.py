@@ -12,7 +12,6 @@ They are read by `equivox.data.pickles`, which refuses all but plain values and 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from equivox.data import sequences, tables
-from equivox.data.pickles import read_pickle
+from equivox.data.pickles import read_pickle, write_pickle
 
 MODALITIES = ("text", "audio", "vision")
 KEYS = {"train": ("train",), "validation": ("valid", "dev", "val"), "test": ("test",)}
@@ -131,7 +130,7 @@ def write_fake(
         split: _fake_part(draw, split, count, dims, steps, mmsa)
         for split, count in (("train", 12), ("valid", 6), ("test", 6))
     }
-    path.write_bytes(pickle.dumps(whole, protocol=4))
+    write_pickle(path, whole)
 
 
 def _fake_part(

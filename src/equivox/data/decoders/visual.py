@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,9 @@ class Frames(Image):
         return (self.channels, self.count, self.size, self.size)
 
     def parts(self, source: Any) -> Sequence[Path]:
-        return sorted(source.glob(self.pattern)) if isinstance(source, Path) else list(source)
+        if not isinstance(source, Path):
+            return list(source)
+        return sorted(source.glob(self.pattern), key=_in_order)
 
     def missing(self, source: Any) -> list[Path]:
         if isinstance(source, Path):  # without frames it is as good as not there
@@ -113,3 +116,9 @@ def _stacked(images: Sequence[Tensor]) -> Tensor:
         for image in images
     ]
     return torch.stack(alike)
+
+
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    """Frame 2 before frame 10, whether or not the numbers are filled with zeros."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

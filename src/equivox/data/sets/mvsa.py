@@ -120,16 +120,12 @@ def _entry(root: Path, id_: str, label: int) -> Entry:
 
 
 def _of_lists(root: Path) -> dict[str, list[Entry]]:
-    found = {}
-    for part in ("train", "test"):
+    found: dict[str, list[Entry]] = {"train": [], "test": []}
+    for part, entries in found.items():
         path = root / f"my_{part}_mvsa.txt"
-        rows = tables.rows(path, fields=2, separator=" ")
-        found[part] = [
-            _entry(
-                root, Path(name).stem, tables.class_number(label, CLASSES, f"`{path}`, `{name}`")
-            )
-            for name, label in rows
-        ]
+        for name, label in tables.rows(path, fields=2, separator=" "):
+            place = tables.class_number(label, CLASSES, f"`{name}` of `{path}`")
+            entries.append(_entry(root, Path(name).stem, place))
     return {**held_out.by_class(found["train"]), "test": found["test"]}
 
 
