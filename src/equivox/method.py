@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -113,6 +113,11 @@ class Method(nn.Module):
     """Parts that never learn under it: "fusion", "encoders" or "heads"."""
     exceptions: ClassVar[Mapping[str, str]] = {}
     """Checks of the conformance suite that do not apply, with the reason."""
+
+    @classmethod
+    def space(cls, modalities: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG003
+        """The values worth trying: `search_space`, unless they depend on the modalities."""
+        return cls.search_space
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         """Make what the method needs, once, when bound; may replace the fusion or the task."""

@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from equivox.bench import compare
-from equivox.bench.compare import CHOSEN, FAILED, RECORD, Choice, Job, choose, make, trials
+import equivox as ev
+from equivox.bench.compare import (
+    FAILED,
+    RECORD,
+    Choice,
+    Job,
+    choose,
+    make,
+    search_jobs,
+    trials,
+)
 from equivox.bench.comparing import main
 from equivox.bench.leaderboard import _holm, boards, markdown
 from equivox.bench.statistics import paired
@@ -79,28 +88,57 @@ def test_what_diverges_or_is_refused_is_told(tmp_path: Path) -> None:
 
 
 def test_trials_begin_with_the_defaults_and_do_not_repeat() -> None:
-    found = trials("ogm_ge", 100)
+    found = trials(ev.OGMGE, ("a", "b"), 100)
     assert found[0] == {}
     assert len({json.dumps(point, sort_keys=True) for point in found}) == len(found)
-    assert trials("ogm_ge", 3) == found[:3]
-    assert trials("joint", 5) == [{}]
+    assert trials(ev.OGMGE, ("a", "b"), 3) == found[:3]
+    assert trials(ev.Joint, ("a", "b"), 5) == [{}]
+
+
+def test_a_space_may_depend_on_the_modalities() -> None:
+    points = trials(ev.ModalityLR, ("a", "b"), 100)[1:]
+    assert {m for point in points for m in point["factors"]} == {"a", "b"}
 
 
 def test_the_search_chooses_on_validation(tmp_path: Path) -> None:
-    for number in range(2):
-        make(Job(SMALL, LOSSES, compare.SEARCH_SEED, 1, trial=number), tmp_path)
-    choose(tmp_path, SMALL, LOSSES)
-    folder = tmp_path / "search" / SMALL.folder / LOSSES.folder
-    every = [json.loads(p.read_bytes()) for p in folder.glob(f"trial-*/{RECORD}")]
-    chosen = json.loads((folder / CHOSEN).read_bytes())
-    assert chosen["validation"] == max(record["validation"] for record in every)
-    assert chosen["trials"] == 2
-    tuned = job(LOSSES, tuned=True)
-    assert dict(tuned.experiment(tmp_path).arguments) == chosen["arguments"]
+    jobs = search_jobs([SMALL], [LOSSES], 2, epochs=1)
+    make(jobs[0], tmp_path)
+    with pytest.raises(ValueError, match="should be finished before"):
+        choose(tmp_path, jobs, 2)
+    make(jobs[1], tmp_path)
+    choose(tmp_path, jobs, 2)
+    every = [json.loads((j.folder(tmp_path) / RECORD).read_bytes()) for j in jobs]
+    best = max(every, key=lambda record: record["validation"])
+    tuned = job(LOSSES, tuned=2)
+    assert dict(tuned.experiment(tmp_path).arguments) == best["arguments"]
+    with pytest.raises(FileNotFoundError):
+        job(LOSSES, tuned=3).experiment(tmp_path)
+
+
+def test_a_larger_value_is_better_for_every_task(tmp_path: Path) -> None:
+    """R2, not the mean absolute error, which comes first in the alphabet."""
+    regression = Job(Choice.parse("latent_regression:samples=400"), JOINT, 0, 1)
+    assert make(regression, tmp_path) == "made"
+    record = json.loads((regression.folder(tmp_path) / RECORD).read_bytes())
+    assert record["metric"] == "r2"
+    line = boards(tmp_path)[regression.data.label, 0].lines[0]
+    assert line.metric.mean == record["test"]["r2"]
+
+
+def test_a_fault_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:
+    make(job(), tmp_path)
+    folder = job().folder(tmp_path)
+    for name in (RECORD, "result.json"):
+        (folder / name).unlink()
+    for path in (folder / "checkpoints" / "last").iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(ValueError, match="checkpoint"):
+        make(job(), tmp_path)
+    assert not (folder / FAILED).exists()
 
 
 def test_tables_are_paired_by_seed(compared: Path) -> None:
-    board = boards(compared)[SMALL.label, False]
+    board = boards(compared)[SMALL.label, 0]
     line = next(line for line in board.lines if line.method.startswith("ogm_ge"))
     mine, joint = (
         {seed: run["test"]["accuracy"] for seed, run in board.runs[name].items()}

@@ -1,7 +1,8 @@
 """Comparisons: methods x data sets x seeds as folders of runs that can be continued at any moment.
 
     DIR/runs/<data>/<method>/seed-<n>/     a run, finished when it holds `record.json`
-    DIR/search/<data>/<method>/trial-<n>/  a trial of the search, and `chosen.json` beside them
+    DIR/search/<data>/<method>/trial-<n>/  a trial of the search
+    DIR/search/<data>/<method>/chosen-<k>.json  the best of the first k trials
 
 The folders are the truth: whatever is not finished there is made, whatever is finished is read.
 Several processes, also on several machines with a shared disk, may work on one folder: each run is
@@ -17,14 +18,19 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from equivox.bench.experiment import Experiment
+import torch
+
+from equivox.bench.experiment import Experiment, assignment
 from equivox.bench.schedule import workers
 
-RECORD, CHOSEN, FAILED = "record.json", "chosen.json", "failed.json"
+if TYPE_CHECKING:
+    from equivox.method import Method
+
+RECORD, FAILED = "record.json", "failed.json"
 SEARCH_SEED = 10_000
 """Of the trials' trainings: far from the seeds that are reported."""
 
@@ -43,8 +49,6 @@ class Choice:
     @staticmethod
     def parse(text: str) -> Choice:
         """The choice that was written."""
-        from equivox.bench.experiment import assignment
-
         name, *options = text.split(":")
         return Choice(name, dict(assignment(option) for option in options))
 
@@ -61,29 +65,32 @@ class Choice:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: of a data set and a method, with a seed; a trial where `trial` is given."""
+    """One training: of a data set and a method, with a seed.
+
+    A trial of the search where `arguments` are given, the `trial`-th; `tuned` is the number of
+    trials that chose the hyper-parameters, 0 for the defaults.
+    """
 
     data: Choice
     method: Choice
     seed: int
     epochs: int | None = None
     trial: int | None = None
-    tuned: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tuned: int = 0
 
     def folder(self, out: Path) -> Path:
         """Where it is kept."""
         if self.trial is not None:
             return _trials(out, self.data, self.method) / f"trial-{self.trial}"
-        method = self.method.folder + (" tuned" if self.tuned else "")
+        method = self.method.folder + (f" tuned-{self.tuned}" if self.tuned else "")
         return out / "runs" / self.data.folder / method / f"seed-{self.seed}"
 
     def experiment(self, out: Path) -> Experiment:
-        """What to train; ValueError for a tuned job whose search is not finished."""
-        found: Mapping[str, Any] = {}
-        if self.trial is not None:
-            found = trials(self.method.name, self.trial + 1)[self.trial]
+        """What to train; FileNotFoundError for a tuned job before `choose`."""
+        found = self.arguments
         if self.tuned:
-            found = _chosen(out, self.data, self.method)["arguments"]
+            found = json.loads(_chosen(out, self).read_bytes())["arguments"]
         return Experiment(
             self.data.name,
             self.method.name,
@@ -94,29 +101,33 @@ class Job:
         )
 
 
-def trials(method: str, count: int) -> list[dict[str, Any]]:
-    """The hyper-parameters of a search: the defaults, then draws from the declared space.
+def trials(method: type[Method], modalities: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """The hyper-parameters of a search: the defaults, then draws from the method's space.
 
-    The same for every seed, without repetition, and fewer than `count` where the space is smaller.
+    Always in the same order, without repetition, and fewer than `count` where there are fewer.
     """
-    from equivox import methods
-
-    space = methods.get(method).search_space
+    space = method.space(modalities)
     every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     random.Random(0).shuffle(every)
-    defaults: dict[str, Any] = {}
-    return [defaults, *(point for point in every if point)][:count]
+    return [{}, *(point for point in every if point)][:count]
 
 
 def search_jobs(
     data: Sequence[Choice], methods: Sequence[Choice], count: int, epochs: int | None
 ) -> list[Job]:
     """The trials of every method on every data set."""
-    return [
-        Job(d, m, SEARCH_SEED, epochs, trial=number)
-        for d, m in itertools.product(data, methods)
-        for number in range(len(trials(m.name, count)))
-    ]
+    from equivox.methods import get
+
+    jobs = []
+    for d in data:
+        modalities = Experiment(d.name, data_options=d.options).load().modalities
+        for m in methods:
+            points = trials(get(m.name), modalities, count)
+            jobs += [
+                Job(d, m, SEARCH_SEED, epochs, trial=number, arguments=point)
+                for number, point in enumerate(points)
+            ]
+    return jobs
 
 
 def run_jobs(
@@ -124,7 +135,7 @@ def run_jobs(
     methods: Sequence[Choice],
     seeds: int,
     epochs: int | None,
-    tuned: bool = False,
+    tuned: int = 0,
 ) -> list[Job]:
     """The reported runs: seed by seed, so that what is finished can be compared."""
     every = itertools.product(data, range(seeds), methods)
@@ -153,7 +164,7 @@ def make(job: Job, out: Path) -> str:
 
 
 def _make(job: Job, out: Path, folder: Path) -> None:
-    from equivox.bench.folder import CONFIG, write
+    from equivox.bench.folder import CONFIG, LAST, write
     from equivox.bench.training import train
 
     resume = (folder / CONFIG).exists()
@@ -162,15 +173,17 @@ def _make(job: Job, out: Path, folder: Path) -> None:
     try:
         experiment = job.experiment(out)
         result = train(experiment, folder, resume=resume)
-    except (FloatingPointError, ValueError, TypeError) as error:  # it diverged, or was refused
+    except (FloatingPointError, ValueError, TypeError) as error:
+        # It diverged, or was refused. What comes later, such as a damaged checkpoint, is a fault.
+        if not isinstance(error, FloatingPointError) and (folder / LAST).exists():
+            raise
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / FAILED, _names(job) | {"error": str(error), "kind": type(error).__name__})
         return
-    if job.trial is None:
-        record = _names(job) | _record(result, folder)
-    else:
-        record = _names(job) | {"validation": worth(result.best["validation"])}
-    write(folder / RECORD, record | {"arguments": dict(experiment.arguments)})
+    found = _record(result, folder) if job.trial is None else {}
+    monitor = result.balancer.task.monitor if result.balancer else "loss"
+    facts = {"metric": monitor, "validation": worth(result.best["validation"], monitor)}
+    write(folder / RECORD, _names(job) | facts | found | {"arguments": dict(experiment.arguments)})
 
 
 def _names(job: Job) -> dict[str, Any]:
@@ -181,37 +194,34 @@ def _names(job: Job) -> dict[str, Any]:
 def _record(result: Any, folder: Path) -> dict[str, Any]:
     """What is reported of a run: the selected epoch's metrics, the last one's probes, the cost."""
     from equivox.bench import checkpoint
-    from equivox.bench.measure import MOST_MODALITIES, measure, probes
+    from equivox.bench.folder import BEST
+    from equivox.bench.measure import MOST_MODALITIES, contributions, probes
+    from equivox.functional.shapley import imbalance
     from equivox.task import Dense
 
     balancer, data = result.balancer, result.experiment.load()
     whole = {s: data.loader(s, batch_size=4096, shuffle=False) for s in ("train", "test")}
-    read = (
-        {}
-        if isinstance(balancer.task, Dense)
-        else probes(balancer, whole["train"], whole["test"], logistic=True)
-    )
-    balancer.load_state_dict(checkpoint.load(folder / "checkpoints" / "best")["balancer"])
-    measured = {}
-    if len(data.modalities) <= MOST_MODALITIES and read:
-        found = measure(balancer, whole["train"], whole["test"])
-        measured = {"contribution": found.contribution, "imbalance": found.imbalance}
-    return {
+    found: dict[str, Any] = {"probe": {}}
+    if not isinstance(balancer.task, Dense):
+        found["probe"] = probes(balancer, whole["train"], whole["test"], logistic=True)
+    if len(data.modalities) <= MOST_MODALITIES:
+        balancer.load_state_dict(checkpoint.load(folder / BEST)["balancer"])
+        phi = contributions(balancer, whole["test"])
+        unequal = imbalance({m: torch.tensor(x) for m, x in phi.items()})
+        found |= {"contribution": phi, "imbalance": float(unequal.absolute)}
+    return found | {
         "epoch": result.best["epoch"],
-        "validation": worth(result.best["validation"]),
         "test": result.best["test"],
         "last": {key: result.last[key] for key in ("test", "branches", "unimodal")},
-        "probe": read,
-        **measured,
         "seconds": result.seconds,
         "parameters": dict(result.parameters),
         "fingerprint": result.protocol["fingerprint"],
     }
 
 
-def worth(metrics: Mapping[str, float]) -> float:
-    """The metric that methods are compared by: accuracy, R2, or what the task's first is."""
-    return next(value for name, value in metrics.items() if name != "loss")
+def worth(metrics: Mapping[str, float], monitor: str) -> float:
+    """The metric that methods are compared by, the larger the better."""
+    return -metrics[monitor] if monitor == "loss" else metrics[monitor]
 
 
 def _ended(folder: Path) -> bool:
@@ -223,7 +233,12 @@ def work(jobs: Sequence[Job], out: Path, processes: int) -> Iterator[tuple[Job, 
 
     The outcome is that of `make`, or the text of an error. The folders keep what is done.
     """
-    waiting = [job for job in jobs if not _ended(job.folder(out))]
+    waiting = []
+    for job in jobs:
+        if _ended(job.folder(out)):
+            yield job, "kept"
+        else:
+            waiting.append(job)
     if not waiting:
         return
     with workers(processes) as executor:
@@ -241,23 +256,31 @@ def _trials(out: Path, data: Choice, method: Choice) -> Path:
     return out / "search" / data.folder / method.folder
 
 
-def choose(out: Path, data: Choice, method: Choice) -> None:
-    """Write down which finished trial was the best on the validation data."""
+def choose(out: Path, jobs: Sequence[Job], count: int) -> None:
+    """Write down which of a method's trials on a data set was the best on the validation data.
+
+    :param jobs: The trials, of one method and one data set.
+    :raises ValueError: Where one of them is not finished: another process is at it, or it broke.
+    """
     from equivox.bench.folder import write
 
-    folder = _trials(out, data, method)
-    found = [json.loads(path.read_bytes()) for path in sorted(folder.glob(f"trial-*/{RECORD}"))]
-    if not found:  # all diverged: the runs will say so with the defaults
-        found = [{"arguments": {}, "validation": None}]
-    best = max(found, key=lambda record: record["validation"])
-    made = len(list(folder.glob(f"trial-*/{FAILED}"))) + len(found)
-    write(folder / CHOSEN, {"trials": made, **best})
+    for job in jobs:
+        if not _ended(job.folder(out)):
+            raise ValueError(
+                f"All trials should be finished before one is chosen. Found `{job.folder(out)}` "
+                "unfinished. Run the same command again."
+            )
+    paths = [job.folder(out) / RECORD for job in jobs]
+    found = [json.loads(path.read_bytes()) for path in paths if path.exists()]
+    # Where all diverged, the runs will show it with the defaults.
+    best: dict[str, Any] = max(
+        found, key=lambda record: record["validation"], default={"arguments": {}}
+    )
+    write(_chosen(out, replace(jobs[0], tuned=count)), {"trials": len(jobs), **best})
 
 
-def _chosen(out: Path, data: Choice, method: Choice) -> dict[str, Any]:
-    path = _trials(out, data, method) / CHOSEN
-    chosen: dict[str, Any] = json.loads(path.read_bytes())
-    return chosen
+def _chosen(out: Path, job: Job) -> Path:
+    return _trials(out, job.data, job.method) / f"chosen-{job.tuned}.json"
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,9 @@ def main(given: argparse.Namespace) -> int:
     if given.search:
         trials = search_jobs(data, chosen, given.search, given.epochs)
         problems += _work("trials", trials, given)
-        for d, m in itertools.product(data, chosen):
-            choose(given.out, d, m)
-    runs = run_jobs(data, chosen, given.seeds, given.epochs, tuned=bool(given.search))
+        for _, group in itertools.groupby(trials, key=lambda job: (job.data, job.method)):
+            choose(given.out, list(group), given.search)
+    runs = run_jobs(data, chosen, given.seeds, given.epochs, tuned=given.search or 0)
     problems += _work("runs", runs, given)
     print(write(given.out))
     for line in problems:
@@ -42,7 +42,7 @@ def write(out: Path) -> str:
 
     found = boards(out)
     parts = [
-        f"## {data}{', tuned' if tuned else ''}\n\n{markdown(board)}"
+        f"## {data}{f', tuned by {tuned} trials' if tuned else ''}\n\n{markdown(board)}"
         for (data, tuned), board in found.items()
     ]
     text = "\n\n".join(parts) + "\n"
@@ -61,13 +61,13 @@ def _methods(text: str) -> list[Choice]:
 def _check(data: Sequence[Choice], chosen: Sequence[Choice]) -> None:
     """Refuse unknown names and arguments before the first run."""
     for choice in data:
-        Experiment(choice.name, data_options=choice.options)
+        Experiment(choice.name, data_options=choice.options).load()
     for choice in chosen:
         Experiment(data[0].name, choice.name, arguments=choice.options)
 
 
 def _work(what: str, jobs: Sequence[Job], given: argparse.Namespace) -> list[str]:
-    """Make the jobs under a progress bar; what went wrong, one line each."""
+    """Make the jobs under a progress bar, a line each elsewhere; what went wrong, one line each."""
     problems = []
     with _progress(what, len(jobs)) as bar:
         for made, (job, outcome) in enumerate(work(jobs, given.out, given.jobs), start=1):
@@ -76,6 +76,8 @@ def _work(what: str, jobs: Sequence[Job], given: argparse.Namespace) -> list[str
                 problems.append(f"{name}: {outcome}")
             if bar is not None:
                 bar.update(bar.task_ids[0], completed=made, last=name)
+            elif outcome != "kept":
+                print(f"{what} {made}/{len(jobs)}: {name}: {outcome}", file=sys.stderr)
     return problems
 
 

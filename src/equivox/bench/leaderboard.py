@@ -49,7 +49,7 @@ class Line:
 
     data: str
     method: str
-    tuned: bool
+    tuned: int
     yardstick: bool
     metric: Interval
     last: float
@@ -99,8 +99,8 @@ class Leaderboard:
             name,
             some["tuned"],
             is_yardstick(name),
-            interval([worth(run["test"]) for run in found.values()]),
-            fmean(worth(run["last"]["test"]) for run in found.values()),
+            interval(list(_metrics(found).values())),
+            fmean(worth(run["last"]["test"], run["metric"]) for run in found.values()),
             self._over(name, JOINT),
             self._over(name, self.best),
             p_holm,
@@ -130,12 +130,12 @@ class Leaderboard:
 
 
 def _metrics(runs: Runs) -> dict[int, float]:
-    return {seed: worth(run["test"]) for seed, run in runs.items()}
+    return {seed: worth(run["test"], run["metric"]) for seed, run in runs.items()}
 
 
-def boards(out: Path) -> dict[tuple[str, bool], Leaderboard]:
-    """The leaderboard of every data set, with defaults (False) and tuned (True)."""
-    found: dict[tuple[str, bool], dict[str, dict[int, Any]]] = {}
+def boards(out: Path) -> dict[tuple[str, int], Leaderboard]:
+    """The leaderboard of every data set, with defaults (0) and by the number of trials."""
+    found: dict[tuple[str, int], dict[str, dict[int, Any]]] = {}
     for record in records(out):
         runs = found.setdefault((record["data"], record["tuned"]), {})
         runs.setdefault(record["method"], {})[record["seed"]] = record
@@ -164,8 +164,8 @@ def _reference(method: str) -> str:
     return WITHOUT_MECHANISM.get(frozenset(_class(method).ingredients), "")
 
 
-def _failures(out: Path) -> dict[tuple[str, bool], dict[str, dict[int, str]]]:
-    found: dict[tuple[str, bool], dict[str, dict[int, str]]] = {}
+def _failures(out: Path) -> dict[tuple[str, int], dict[str, dict[int, str]]]:
+    found: dict[tuple[str, int], dict[str, dict[int, str]]] = {}
     for path in sorted(out.glob(f"runs/*/*/*/{FAILED}")):
         one = json.loads(path.read_bytes())
         methods = found.setdefault((one["data"], one["tuned"]), {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
@@ -40,6 +40,10 @@ class ModalityLR(Method):
             for modality, factor in (factors or {}).items()
         }
         self._owned: dict[str, list[nn.Parameter]] = {}
+
+    @classmethod
+    def space(cls, modalities: Sequence[str]) -> Mapping[str, Any]:
+        return {"factors": [{m: factor} for factor in (3.0, 0.3, 10.0, 0.1) for m in modalities]}
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         names("factors", self.factors, model.modalities)
