@@ -59,13 +59,16 @@ class MMTMBlock(nn.Module):
         self.register_buffer("held", torch.full((), -1))
 
     def forward(self, features: Features) -> Features:
+        gates = self.gates(features)
         if self.training:
-            self._track(self.gates(features))
-        return self.gated(features)
+            self._track(gates)
+        return self._gated(features, gates)
 
     def gated(self, features: Features) -> Features:
         """The features times the gates in force; the averages stay as they are."""
-        gates = self.gates(features)
+        return self._gated(features, self.gates(features))
+
+    def _gated(self, features: Features, gates: dict[str, Tensor]) -> Features:
         if self.training:
             gates = {m: self._in_force(i, m, gates[m]) for i, m in enumerate(gates)}
         return {m: self._scaled(feature, gates[m]) for m, feature in features.items()}

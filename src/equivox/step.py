@@ -26,7 +26,9 @@ def global_means(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     sums = [torch.stack([part.sum() for part in parts]).sum() for parts in rows.values()]
     counts = [sum(part.numel() for part in parts) for parts in rows.values()]
     if world() > 1:
-        totals = summed([torch.stack(sums), sums[0].new_tensor(counts)])
+        # Filled on the device: a copy from the host would wait for it.
+        filled = torch.stack([s.new_full((), count) for s, count in zip(sums, counts, strict=True)])
+        totals = summed([torch.stack(sums), filled])
         return dict(zip(rows, (totals[0] / totals[1]).unbind(), strict=True))
     return {name: s / count for name, s, count in zip(rows, sums, counts, strict=True)}
 
@@ -73,8 +75,8 @@ class Step:
         some = leaves(self.output.features)[0]
         keep = some.new_ones(len(some), len(names)) if batch.keep is None else batch.keep
         columns = [present.get(m, True) if m in self.modalities else False for m in names]
-        masks = [torch.as_tensor(c, device=some.device).expand(len(some)) for c in columns]
-        return torch.stack(masks, 1) & keep.bool()
+        whole = torch.ones(len(some), dtype=torch.bool, device=some.device)
+        return torch.stack([whole & c for c in columns], 1) & keep.bool()
 
     def loss(self, logits: Tensor, target: Any = None) -> Tensor:
         """The task's loss, a scalar; with sample weights, their sum over the global weight."""

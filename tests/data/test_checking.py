@@ -77,6 +77,15 @@ def test_the_command_fakes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixt
     assert report["whole"] is False
 
 
+def test_the_command_tells_how_many_numbers_were_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.fake("mosi", tmp_path / "set")
+    assert main(["data", "check", "mosi", "--root", str(tmp_path / "set")]) == 0
+    audio = next(x for x in capsys.readouterr().out.splitlines() if x.strip().startswith("audio"))
+    assert "replaced=3" in audio  # one `-inf` a split
+
+
 def test_the_command_refuses_clearly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "food10", "--root", str(tmp_path)]) == REFUSED
     assert "Did you mean `food101`" in capsys.readouterr().err

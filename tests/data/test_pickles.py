@@ -133,6 +133,35 @@ def test_one_array_is_read_from_any_kind(ending: str, tmp_path: Path) -> None:
         read_array(path)
 
 
+@pytest.mark.parametrize("ending", ["pkl", "pickle", "p", "pk", "pt", "pth", "npy", "PKL", "PT"])
+def test_no_kind_runs_what_stands_in_it(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, attack = tmp_path / f"a.{ending}", Attack(os.system, "touch attacked")
+    if ending.lower() in ("pt", "pth"):
+        torch.save(attack, path)
+    elif ending == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.array([attack], dtype=object), allow_pickle=True)
+    else:
+        _write(path, attack)
+    with pytest.raises(Damaged, match="array of numbers"):
+        read_array(path)
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("ending", ["npy", "pt", "pth"])
+def test_no_kind_runs_a_plain_pickle_under_its_name(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _write(tmp_path / f"a.{ending}", Attack(os.system, "touch attacked"), protocol=2)
+    with pytest.raises(Damaged, match="array of numbers"):
+        read_array(path)
+    assert not (tmp_path / "attacked").exists()
+
+
 def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="array of numbers"):
         read_array(_write(tmp_path / "a.pkl", {"x": 1}))

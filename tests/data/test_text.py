@@ -88,6 +88,19 @@ def test_quoted_fields_keep_their_commas(tmp_path: Path) -> None:
     assert tables.rows(tmp_path / "a.csv")[0] == ["x", "3", "playing, loudly", "train"]
 
 
+def test_quoted_fields_may_hold_ends_of_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('x,"two\nlines"\ny,with a "word"\nz,a\u2028b\n', "utf-8")
+    found = [["x", "two\nlines"], ["y", 'with a "word"'], ["z", "a\u2028b"]]
+    assert tables.rows(tmp_path / "a.csv", fields=2) == found
+
+
+@pytest.mark.parametrize("text", ['a,"b\nc,d\n', 'a,"b\nc,"d\n', 'a\t"b\nc\td\n'])
+def test_a_single_quotation_mark_swallows_no_rows(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"Quotation marks of `.*a\.csv` .* in line 2"):
+        tables.rows(tmp_path / "a.csv")
+
+
 def test_malformed_lists_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,1\nb\n")
@@ -134,3 +147,13 @@ def test_lines_and_json(tmp_path: Path) -> None:
     path.write_text('{"id": 1}\n{"id"')
     with pytest.raises(ValueError, match="in line 2"):
         tables.json_lines(path)
+    path.write_text('{"text": "a\u2028b"}\n', "utf-8")
+    assert tables.json_lines(path) == [{"text": "a\u2028b"}]
+
+
+def test_a_key_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"database": {"clip": {"label": "a"}, "clip": {"label": "b"}}}')
+    for read in (tables.read_json, tables.json_lines):
+        with pytest.raises(ValueError, match="more than once, such as `clip`"):
+            read(path)

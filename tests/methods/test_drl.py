@@ -91,6 +91,15 @@ def test_options_extend_what_is_set_back() -> None:
     assert not any(p in optimizer.state for p in balancer.model.encoders.parameters())
 
 
+def test_statistics_that_encoders_share_stay_as_they_are() -> None:
+    trunk, method = nn.BatchNorm1d(3), DRL(blend_buffers=True)
+    nets = {m: nn.Sequential(trunk, nn.Linear(3, 4), nn.BatchNorm1d(4)) for m in "ab"}
+    model = ev.Multimodal(nets, ev.Concat(dict.fromkeys(nets, 4), 3))
+    blended = {id(w) for m in nets for w in method._weights(model, m)}
+    assert not blended & {id(x) for x in trunk.state_dict(keep_vars=True).values()}
+    assert id(nets["a"][2].running_mean) in blended
+
+
 def test_zero_gain_and_no_event_are_joint_training() -> None:
     runs = [ev.Joint(), DRL(times=0), DRL(period=1, strength=0.0)]
     trained = []

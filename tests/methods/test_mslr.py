@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equivox import Joint, Method
 from equivox.functional.gradients import flat_cosine
 from equivox.functional.learning_rates import dynamic_factors, lag, tracking_factors
 from equivox.methods.optimization.mslr import MSLR
 from equivox.methods.yardstick.unimodal_losses import UnimodalLosses
+from equivox.modules.tracking import Tracker
 from equivox.testing import CHECKS, Problem, check_method
 from equivox.testing.problem import sgd, state, steps
 
@@ -54,6 +55,17 @@ def weights(balancer: Any) -> dict[str, Tensor]:
 def test_lag_by_hand() -> None:
     rho = lag(torch.tensor([0.5, 0.9, 0.7]), torch.ones(3))
     torch.testing.assert_close(rho, torch.tensor([0.714286, 1.285714, 1]), atol=1e-6, rtol=0)
+
+
+def test_tracking_keeps_the_order_of_many_parameters() -> None:
+    """By name "10" comes before "2"; equal gradients in a row have the cosine one."""
+    encoder = [nn.Parameter(torch.ones(size)) for size in range(1, 13)]
+    for p in encoder:
+        p.grad = torch.randn_like(p)
+    tracker = Tracker({"a": encoder}, eta=0.1, kappa=0.5, beta=0.9, bounds=(0.1, 10.0))
+    for _ in range(2):
+        tracker.track_(torch.ones(1), {"a": torch.tensor(0.7)}, {"a": encoder}, moves=True)
+    torch.testing.assert_close(tracker._cosine("a", encoder), torch.tensor(1.0))
 
 
 def test_tracking_factors_by_hand() -> None:

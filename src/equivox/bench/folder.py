@@ -115,8 +115,8 @@ def read_experiment(path: Path) -> Experiment:
     file = Path(path) / CONFIG
     if not file.is_file():
         raise FileNotFoundError(
-            f"A run's folder should hold `{CONFIG}`. Found none in `{path}`. Begin a run there "
-            "with `--out`."
+            f"A run's folder should hold `{CONFIG}`. Found none in `{path}`. Name the folder of a "
+            "run, or begin one there with `equivox train --out`."
         )
     try:
         return Experiment.from_json(json.loads(file.read_bytes())["experiment"])

@@ -20,6 +20,7 @@ class Report:
     """What a check found.
 
     :param name: Of the set; `root`, its folder; `preprocessing`, the id of how it was decoded.
+    :param decoders: What decodes each modality, in words, and what it replaced.
     :param samples: Listed in each split.
     :param balance: How many of them each split has of each class; empty for regression.
     :param missing: The files that are not there, by split.
@@ -33,6 +34,7 @@ class Report:
     name: str
     root: str
     preprocessing: str
+    decoders: Mapping[str, str]
     samples: Mapping[str, int]
     balance: Mapping[str, Mapping[str, int]]
     missing: Mapping[str, Sequence[str]]
@@ -74,6 +76,7 @@ def check(name: str, root: str | Path | None = None, **options: Any) -> Report:
         name=name,
         root=str(place),
         preprocessing=loading.preprocessing_id(name, contents),
+        decoders={modality: repr(decoder) for modality, decoder in contents.decoders.items()},
         samples={split: len(entries) for split, entries in contents.entries.items()},
         balance=_balance(contents),
         missing=missing,

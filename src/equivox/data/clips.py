@@ -1,4 +1,4 @@
-"""What several sets of video clips share: their lists, their folders, what is held out."""
+"""What several sets of video clips share: their lists, their folders, which are long enough."""
 
 from __future__ import annotations
 
@@ -47,20 +47,6 @@ def by_subset(path: Path) -> dict[str, Clips]:
 def folder(root: Path, kind: str, part: str) -> Path:
     """`<kind>`, where the clips of all splits lie in one folder, or `<kind>_<part>`."""
     return root / kind if (root / kind).is_dir() else root / f"{kind}_{part}"
-
-
-def held_out(entries: Sequence[Entry], every: int) -> list[Entry]:
-    """The first of every so many samples of each class, in order of ids."""
-    by_class: dict[object, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.id):
-        by_class.setdefault(entry.target, []).append(entry)
-    return [entry for alike in by_class.values() for entry in alike[::every]]
-
-
-def without(entries: Sequence[Entry], others: Sequence[Entry]) -> list[Entry]:
-    """The samples that are not among the others."""
-    taken = {entry.id for entry in others}
-    return [entry for entry in entries if entry.id not in taken]
 
 
 def long_enough(

@@ -59,6 +59,8 @@ def _check(given: Namespace) -> int:
 
 def _print(report: Report) -> None:
     print(f"{report.name} in {report.root}, preprocessing {report.preprocessing}\n")
+    show(("modality", "decoder"), list(report.decoders.items()))
+    print()
     heads = ("split", "samples", "missing files", "corrupt files")
     rows = [
         (s, str(n), str(len(report.missing[s])), str(len(report.corrupt[s])))

@@ -47,20 +47,37 @@ RULES = {
 TARGETS = ("regression", *RULES)
 
 
-def contents(
-    root: Path, names: Sequence[str], file: str | None, target: str, time: str, standardise: bool
-) -> Contents:
-    """What a pickle holds.
+def reader(names: Sequence[str]) -> Callable[..., Contents]:
+    """The `read` of a set whose pickle has one of these names; the first that is there is read."""
 
-    :param names: What it may be called, the first that is there is read.
-    :param file: Its name, if it is another.
-    :param target: "regression", or one of `RULES`.
-    :param time: "sequence", or "mean" of audio and vision over time.
-    :param standardise: By the training samples.
-    """
+    def read(
+        root: Path,
+        *,
+        target: str = "regression",
+        time: str = "sequence",
+        standardise: bool = True,
+        file: str | None = None,
+    ) -> Contents:
+        """The pickle under `root`.
+
+        :param target: "regression": the score; "acc2": negative or not (BalanceMM);
+            "acc2_nonzero": negative or positive, zeros left out; "three": below -0.5, above 0.5,
+            between; "acc7": rounded.
+        :param time: "sequence", or "mean" of audio and vision over time (ReconBoost).
+        :param standardise: By the training samples; published code takes the features as they are.
+        :param file: The name of the pickle.
+        """
+        return _contents(root, names if file is None else (file,), target, time, standardise)
+
+    return read
+
+
+def _contents(
+    root: Path, names: Sequence[str], target: str, time: str, standardise: bool
+) -> Contents:
     choice("target", target, TARGETS)
     choice("time", time, ("sequence", "mean"))
-    path = sentiment_files.found(root, names if file is None else (file,))
+    path = sentiment_files.found(root, names)
     parts = sentiment_files.read(path)
     columns, decoders = {}, {}
     for modality in MODALITIES:

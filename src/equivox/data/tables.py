@@ -1,13 +1,16 @@
 """Lists in text files: splits, labels and class names, as they are found in the wild.
 
 All are read as UTF-8 with or without a byte-order mark; other bytes are an error, not a guess.
+Lines end where files end them, not at the further signs that `str.splitlines` takes for ends.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +51,37 @@ def rows(path: Path, fields: int | None = None, separator: str | None = None) ->
 
     :param fields: How many a row should have.
     :param separator: By default that of `,;⇥&|` which all lines have equally often, or a comma.
-    :raises ValueError: For a row of another length, with its number, and for an empty table.
+    :raises ValueError: For a row of another length or a single quotation mark at the start of a
+        field, with the line, and for an empty table.
     """
     text = read_text(path)
     chosen = separator or _separator(text)
     found: list[list[str]] = []
-    for number, row in enumerate(csv.reader(text.splitlines(), delimiter=chosen), start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
+    for line, cells in _cells(path, text, chosen):
         if fields is not None and len(cells) != fields:
             raise ValueError(
-                f"Rows of `{path}` should have {fields} fields. Found {len(cells)} in line "
-                f"{number}, taken apart at `{chosen}`: {cells[:6]}."
+                f"Rows of `{path}` should have {fields} fields. Found {len(cells)} in line {line}, "
+                f"taken apart at `{chosen}`: {cells[:6]}."
             )
         found.append(cells)
     if not found:
         raise ValueError(f"`{path}` should have rows. Found none.")
     return found
+
+
+def _cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its last line."""
+    reader = csv.reader(StringIO(text), delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:  # a single mark would swallow all rows up to the next one
+        raise ValueError(
+            f"Quotation marks of `{path}` should enclose whole fields, those within doubled. "
+            f"Found in the row that ends in line {reader.line_num}: {error}. Correct it."
+        ) from error
 
 
 def records(
@@ -95,27 +111,34 @@ def records(
 
 def lines(path: Path) -> list[str]:
     """The lines of a list, stripped, without empty ones; ValueError where there are none."""
-    found = [line.strip() for line in read_text(path).splitlines()]
+    found = [line.strip() for line in read_text(path).split("\n")]
     if not any(found):
         raise ValueError(f"`{path}` should have lines. Found none.")
     return [line for line in found if line]
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError where it is none."""
+    """What a JSON file holds; ValueError where it is none or a key occurs twice in it."""
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        return json.loads(read_text(path), object_pairs_hook=_once)
+    except ValueError as error:
         raise ValueError(f"`{path}` should be JSON. Found: {error}.") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of pairs, of which Python's reader would silently keep the last of a key."""
+    if twice := counted(key for key, _ in pairs):
+        raise ValueError(f"keys that occur more than once, such as `{next(iter(twice))}`")
+    return dict(pairs)
 
 
 def json_lines(path: Path) -> list[Any]:
     """What the lines of a `.jsonl` file hold; ValueError for a line that is no JSON."""
     found = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         try:
-            found += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
+            found += [json.loads(line, object_pairs_hook=_once)] if line.strip() else []
+        except ValueError as error:
             raise ValueError(
                 f"Lines of `{path}` should be JSON. Found: {error} in line {number}."
             ) from error
@@ -128,12 +151,12 @@ def class_number(name: str, classes: Sequence[str], where: object) -> int:
         raise ValueError(
             f"Classes should be known ones. Found `{name}` in {where}. {nearest(name, classes)}"
         )
-    return list(classes).index(name)
+    return classes.index(name)
 
 
 def _separator(text: str) -> str:
     """The sign that the first lines have equally often, and most."""
-    first = [line for line in text.splitlines() if line.strip()][:20]
+    first = [line for line in text.split("\n") if line.strip()][:20]
     counts = {sign: {line.count(sign) for line in first} for sign in SEPARATORS}
     alike = {sign: found.pop() for sign, found in counts.items() if len(found) == 1}
     best = max(alike, key=lambda sign: alike[sign], default=",")
@@ -151,7 +174,4 @@ def written(path: Path, table: Iterable[Sequence[Any]], header: Sequence[str] = 
 
 def counted(names: Iterable[str]) -> Mapping[str, int]:
     """How often each name occurs, those alone that occur more than once."""
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-    return {name: times for name, times in seen.items() if times > 1}
+    return {name: times for name, times in Counter(names).items() if times > 1}

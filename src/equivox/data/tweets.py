@@ -8,7 +8,7 @@ a header: `index  #1 Label  #2 ImageID  #3 String  #3 String`: the label (0 nega
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from equivox.arguments import choice, number
@@ -21,30 +21,42 @@ HEADER = ("index", "#1 Label", "#2 ImageID", "#3 String", "#3 String")
 LISTS = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 
 
-def contents(
-    root: Path,
-    folders: Sequence[str],
-    target: str,
-    length: int,
-    tokenizer: str | None,
-    size: int,
-    keep: int | None,
-    encoder: str,
-) -> Contents:
-    """A set of tweets; `folders` are those in which images may lie. For the others see a set."""
-    choice("target", target, ("first", "in place"))
-    number("length", length, least=1)
-    images = next((root / name for name in folders if (root / name).is_dir()), root / folders[0])
-    words = Text.of(tokenizer, length)
-    return Contents(
-        entries={s: _entries(root / file, s, images, target) for s, file in LISTS.items()},
-        decoders={"image": Image(size=size, keep=keep), "text": words},
-        architectures={
-            "image": architectures.of_image(encoder),
-            "text": architectures.of_text(words),
-        },
-        classes=CLASSES,
-    )
+def reader(folder: str) -> Callable[..., Contents]:
+    """The `read` of a set whose images lie in this folder, or in `images`."""
+
+    def read(
+        root: Path,
+        *,
+        target: str = "first",
+        length: int = 64,
+        tokenizer: str | None = None,
+        size: int = 224,
+        keep: int | None = None,
+        encoder: str = "resnet18",
+    ) -> Contents:
+        """The tweets under `root`.
+
+        :param target: "first": the target stands before the tweet too; "in place": in it alone
+            (AMSS).
+        :param length: Tokens of a text.
+        :param tokenizer: A folder with a model of `transformers` and its tokenizer, such as BERT's:
+            it reads the texts. Without one, words are hashed and their embeddings averaged.
+        :param size: Side of an image.
+        :param keep: Reduce images to this shorter side before anything is cut from them.
+        :param encoder: "resnet18", or "small" for a quick look on a CPU.
+        """
+        choice("target", target, ("first", "in place"))
+        number("length", length, least=1)
+        images = next((p for n in (folder, "images") if (p := root / n).is_dir()), root / folder)
+        words = Text.of(tokenizer, length)
+        return Contents(
+            entries={s: _entries(root / file, s, images, target) for s, file in LISTS.items()},
+            decoders={"image": Image(size=size, keep=keep), "text": words},
+            architectures=architectures.of_image_and_text(encoder, words),
+            classes=CLASSES,
+        )
+
+    return read
 
 
 def _entries(path: Path, split: str, images: Path, target: str) -> list[Entry]:

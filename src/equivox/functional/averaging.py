@@ -68,5 +68,5 @@ def row_totals(parts: Sequence[Float[Tensor, " _ *shape"]]) -> tuple[Tensor, Ten
     (tensor(9.), tensor(3.))
     """
     total = sum_of(part.sum(0) for part in parts)
-    total, count = summed([total, total.new_tensor(sum(map(len, parts)))])
+    total, count = summed([total, total.new_full((), sum(map(len, parts)))])
     return total, count

@@ -46,7 +46,7 @@ def constant_loss(task: Task, means: Float[Tensor, " facts"]) -> Float[Tensor, "
     if isinstance(task, Regression):
         first, second = means.chunk(2)
         return (second - first * first).clamp(min=0).mean()
-    p = means / means.sum().clamp(min=1e-12) if not isinstance(task, MultiLabel) else means
     if isinstance(task, MultiLabel):
-        return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean()
+        return -(torch.xlogy(means, means) + torch.xlogy(1 - means, 1 - means)).mean()
+    p = means / means.sum().clamp(min=1e-12)
     return -torch.xlogy(p, p).sum()

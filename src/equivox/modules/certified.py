@@ -85,6 +85,5 @@ def steepest(run: Run, batches: int | None = None) -> Float[Tensor, "modalities 
             for m in run.model.modalities
         }
 
-    loader = run.loader if batches is None else list(islice(run.loader, batches))
-    rows = run.collect(loader, what)
+    rows = run.collect(islice(run.loader, batches), what)
     return torch.stack([rows[m].amax(0) for m in run.model.modalities])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from equivox.features import Features, map_values, project
-from equivox.fusion import Sum
+from equivox.fusion import Concat, Sum
 
 
 class DetachedClassifiers(nn.ModuleDict):
@@ -50,3 +50,13 @@ def last_layers(fusion: nn.Module, outputs: int | None) -> list[nn.Linear]:
         return [declared]
     found = [layer for layer in fusion.modules() if isinstance(layer, nn.Linear)]
     return [layer for layer in found if layer.out_features == outputs][-1:]
+
+
+def late_gradients(fusion: nn.Module, modality: str) -> list[Tensor]:
+    """The gradient of the late-fusion weight that reads one modality alone, a view of it."""
+    if isinstance(fusion, Concat) and (gradient := fusion.linear.weight.grad) is not None:
+        parts = gradient.split(list(fusion.widths.values()), dim=1)
+        return [dict(zip(fusion.widths, parts, strict=True))[modality]]
+    if isinstance(fusion, Sum):
+        return [p.grad for p in fusion.branch(modality) if p.ndim == 2 and p.grad is not None]
+    return []

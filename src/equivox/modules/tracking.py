@@ -69,16 +69,18 @@ class Tracker(nn.Module):
         """
         if not learning:
             return
-        at = torch.tensor([self.modalities.index(m) for m in learning], device=rates.device)
-        new, old = torch.stack([losses[m] for m in learning]), self.ema[at]
-        self.ema[at] = running_mean(old, new, self.beta)
+        at = [self.modalities.index(m) for m in learning]
+        new, old = torch.stack([losses[m] for m in learning]), _at(self.ema, at)
+        ema = running_mean(old, new, self.beta)
+        _put_(self.ema, at, ema)
         h = torch.stack([self._cosine(m, encoder) for m, encoder in learning.items()])
         if moves:
-            known = self.reference[at]
-            self.reference[at] = torch.where(known > 0, known, torch.where(old > 0, old, new))
-            rho = lag(self.ema[at], self.reference[at])
-            found = tracking_factors(rates[at], h, rho, self.eta, self.kappa)
-            rates[at] = found.clamp(*self.bounds)
+            known = _at(self.reference, at)
+            reference = torch.where(known > 0, known, torch.where(old > 0, old, new))
+            _put_(self.reference, at, reference)
+            rho = lag(ema, reference)
+            found = tracking_factors(_at(rates, at), h, rho, self.eta, self.kappa)
+            _put_(rates, at, found.clamp(*self.bounds))
 
     def _cosine(self, modality: str, encoder: Sequence[nn.Parameter]) -> Tensor:
         """h_m, of this gradient and the one before, which it replaces."""
@@ -87,3 +89,15 @@ class Tracker(nn.Module):
         h = flat_cosine(gradient, kept)
         torch._foreach_copy_(kept, gradient)
         return h
+
+
+# One by one: a list of places would be copied to the device, which waits for it.
+
+
+def _at(x: Tensor, places: Sequence[int]) -> Tensor:
+    return torch.stack([x[i] for i in places])
+
+
+def _put_(x: Tensor, places: Sequence[int], values: Tensor) -> None:
+    for i, value in zip(places, values.unbind(), strict=True):
+        x[i] = value

@@ -40,3 +40,19 @@ class FileDecoder:
     def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:
         """The model's input."""
         return load(source)
+
+
+class NoFile:
+    """A source that is no file: a text, a tensor. A subclass has `shape` and `finish`."""
+
+    def parts(self, source: Any) -> Sequence[Path]:
+        return []
+
+    def missing(self, source: Any) -> list[Path]:
+        return []
+
+    def load(self, part: Path) -> Tensor:
+        raise NotImplementedError("The source is no file.")
+
+    def remark(self, loaded: Tensor) -> str:
+        return ""

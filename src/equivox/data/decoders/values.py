@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from equivox.data import text
 from equivox.data.arrays import read_array
-from equivox.data.decoders.base import FileDecoder
+from equivox.data.decoders.base import FileDecoder, NoFile
 from equivox.data.field import Damaged, Draw, Load
 
 
@@ -51,7 +50,7 @@ class Array(FileDecoder):
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(NoFile):
     """A text as token numbers (length,). The source is the text.
 
     Without a tokenizer, words are hashed. The architecture that fits is `BagOfTokens(vocabulary)`,
@@ -78,18 +77,6 @@ class Text:
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
-    def parts(self, source: Any) -> Sequence[Path]:
-        return []
-
-    def missing(self, source: Any) -> list[Path]:
-        return []
-
-    def load(self, part: Path) -> Tensor:
-        raise NotImplementedError("A text is no file.")
-
-    def remark(self, loaded: Tensor) -> str:
-        return ""
-
     def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:
         if self.folder is None:
             return text.hashed_tokens(source, self.length, self.vocabulary)
@@ -97,22 +84,10 @@ class Text:
 
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemory(NoFile):
     """A tensor that `read` has read already, such as a row of a feature file. The source is it."""
 
     shape: tuple[int, ...]
-
-    def parts(self, source: Any) -> Sequence[Path]:
-        return []
-
-    def missing(self, source: Any) -> list[Path]:
-        return []
-
-    def load(self, part: Path) -> Tensor:
-        raise NotImplementedError("A tensor in memory is no file.")
-
-    def remark(self, loaded: Tensor) -> str:
-        return ""
 
     def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:
         return torch.as_tensor(source)

@@ -20,16 +20,13 @@ listed twice counts once or twice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.data import architectures, fakes, tables
 from equivox.data.clips import Spectrogram, fake_spectrogram
 from equivox.data.decoders import Frames, LogSTFT
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 CLASSES = (
     "Accordion",
@@ -94,13 +91,12 @@ def read(
     """
     choice("audio", audio, tuple(AUDIO))
     choice("repeated", repeated, ("first", "last"))
-    choice("encoder", encoder, ("resnet18", "small"))
+    encoders = architectures.of_clip(encoder)
     number("fps", fps, least=1, most=99)
     number("frames", frames, least=1)
     kept, dropped = _kept({part: _rows(root / name) for part, name in LISTS.items()}, repeated)
     sounds = root / ("Audio-1004-SE" if audio == "pkl" else "Audio-SE")
     visual = root / f"Image-{fps:02d}-FPS-SE"
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
         entries={
             part: [
@@ -114,9 +110,8 @@ def read(
             for part in ("train", "validation", "test")
         },
         decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
-        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        architectures=encoders,
         classes=CLASSES,
-        recipe=STANDARD,
         left_out={"another event of a video that is listed already": dropped},
     )
 

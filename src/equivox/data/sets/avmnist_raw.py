@@ -30,6 +30,7 @@ import torch
 
 from equivox.arguments import choice
 from equivox.data import fakes, mnist, tables
+from equivox.data.base import SPLITS
 from equivox.data.decoders import FilterBank, LogSTFT
 from equivox.data.field import Contents, Entry
 from equivox.data.mnist import Digits, Pixels
@@ -37,7 +38,6 @@ from equivox.encoders import SmallCNN
 
 CLASSES = mnist.CLASSES
 HELD_OUT = 12
-SPLITS = ("train", "validation", "test")
 
 AUDIO = {
     "stft": LogSTFT(rate=8000, seconds=1.0, n_fft=256, hop=160),  # 129 x 51

@@ -4,7 +4,7 @@ Layout, in which MM-Debiased (14,025 clips of 10 classes) can be read too:
 
     *.json                      one list: {"labels": […], "database": {<clip>: {"subset": training
                                 | validation | testing, "label": …}}}, or that database alone
-    visual/<clip>/*.jpg         frames, their numbers filled with zeros
+    visual/<clip>/*.jpg         frames, in the order of their numbers
     audio/<clip>.pkl            a log spectrogram, 257 x 1,004; or `<clip>.npy`, a filter bank of
                                 1,024 frames of 128, or `<clip>.wav`
 
@@ -20,16 +20,14 @@ reference loader never switches augmentation on, since it asks for `training` in
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
-from equivox.data.clips import Spectrogram, by_subset, fake_frames, fake_spectrogram
+from equivox.data import architectures, fakes, tables
+from equivox.data.clips import Clips, Spectrogram, by_subset, fake_frames, fake_spectrogram
 from equivox.data.decoders import Array, FilterBank, Frames
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 AUDIO = {
     "pkl": Spectrogram(bins=257, frames=1004),
@@ -59,12 +57,11 @@ def read(
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
     choice("audio", audio, tuple(AUDIO))
-    choice("encoder", encoder, ("resnet18", "small"))
+    encoders = architectures.of_clip(encoder)
     number("frames", frames, least=1)
     path = _list(root, lists)
     clips = by_subset(path)
-    classes = _classes(path)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
+    classes = _classes(path, clips)
     return Contents(
         entries={
             part: [
@@ -81,9 +78,8 @@ def read(
             for part, listed in clips.items()
         },
         decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
-        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        architectures=encoders,
         classes=classes,
-        recipe=STANDARD,
     )
 
 
@@ -103,11 +99,11 @@ def _list(root: Path, name: str | None) -> Path:
     return found[0]
 
 
-def _classes(path: Path) -> tuple[str, ...]:
+def _classes(path: Path, clips: Mapping[str, Clips]) -> tuple[str, ...]:
     """The sorted "labels" of the list; where it has none, those of its clips."""
     content = tables.read_json(path)
     if "labels" not in content:
-        return tuple(sorted({label for clips in by_subset(path).values() for _, label in clips}))
+        return tuple(sorted({label for part in clips.values() for _, label in part}))
     labels = content["labels"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"The `labels` of `{path}` should be a list of names. Found {labels!r}.")

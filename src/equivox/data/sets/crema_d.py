@@ -19,16 +19,13 @@ lists may start with a byte-order mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.data import architectures, fakes, held_out, tables
 from equivox.data.decoders import FilterBank, Frames, LogSTFT
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 
@@ -63,70 +60,49 @@ def read(
     """
     choice("split", split, ("clips", "actors"))
     choice("audio", audio, tuple(AUDIO))
-    choice("encoder", encoder, ("resnet18", "small"))
+    encoders = architectures.of_clip(encoder)
     number("fps", fps, least=1, most=99)
     number("frames", frames, least=1)
-    lists = _lists(root)
+    entries = _entries(root, root / f"Image-{fps:02d}-FPS")
     if split == "actors":
-        lists = _by_actor(row for part in lists.values() for row in part)
-    visual = root / f"Image-{fps:02d}-FPS"
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
+        entries = _by_actor(entry for part in entries.values() for entry in part)
     return Contents(
-        entries={
-            name: [
-                Entry(
-                    clip,
-                    tables.class_number(emotion, CLASSES, f"the row of `{clip}`"),
-                    {"audio": root / "AudioWAV" / f"{clip}.wav", "visual": visual / clip},
-                )
-                for clip, emotion in part
-            ]
-            for name, part in lists.items()
-        },
+        entries=entries,
         decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
-        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        architectures=encoders,
         classes=CLASSES,
-        recipe=STANDARD,
     )
 
 
-Rows = Sequence[Sequence[str]]
+def _entries(root: Path, visual: Path) -> dict[str, list[Entry]]:
+    """The clips of each split."""
 
+    def listed(name: str) -> list[Entry]:
+        return [
+            Entry(
+                clip,
+                tables.class_number(emotion, CLASSES, f"the row of `{clip}`"),
+                {"audio": root / "AudioWAV" / f"{clip}.wav", "visual": visual / clip},
+            )
+            for clip, emotion in tables.rows(root / name, fields=2)
+        ]
 
-def _lists(root: Path) -> dict[str, Rows]:
-    """The clips of each split with their emotions."""
-    test = tables.rows(root / "test.csv", fields=2)
+    test = listed("test.csv")
     if (root / "my_train.csv").is_file() or not (root / "train.csv").is_file():
-        train = tables.rows(root / "my_train.csv", fields=2)
-        return {"train": train, "validation": tables.rows(root / "val.csv", 2), "test": test}
-    held_out, kept = _every_ninth(tables.rows(root / "train.csv", fields=2))
-    return {"train": kept, "validation": held_out, "test": test}
+        return {"train": listed("my_train.csv"), "validation": listed("val.csv"), "test": test}
+    return {**held_out.by_class(listed("train.csv"), every=9), "test": test}
 
 
-def _every_ninth(rows: Rows) -> tuple[Rows, Rows]:
-    """Every ninth row of each class, in order of names, and the others."""
-    chosen = {
-        row[0]
-        for emotion in CLASSES
-        for row in sorted((row for row in rows if row[1] == emotion), key=_clip)[::9]
-    }
-    return [row for row in rows if row[0] in chosen], [row for row in rows if row[0] not in chosen]
-
-
-def _by_actor(rows: Iterable[Sequence[str]]) -> dict[str, Rows]:
+def _by_actor(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     """All clips, divided so that no actor is in two splits."""
-    clips = sorted(rows, key=_clip)
-    actors = sorted({_actor(clip) for clip, _ in clips})
+    clips = sorted(entries, key=lambda entry: entry.id)
+    actors = sorted({_actor(clip.id) for clip in clips})
     places = {actor: i % 10 for i, actor in enumerate(actors)}
     parts = {"test": {0}, "validation": {1}, "train": set(range(2, 10))}
     return {
-        name: [row for row in clips if places[_actor(row[0])] in parts[name]]
+        name: [clip for clip in clips if places[_actor(clip.id)] in parts[name]]
         for name in ("train", "validation", "test")
     }
-
-
-def _clip(row: Sequence[str]) -> str:
-    return row[0]
 
 
 def _actor(clip: str) -> str:

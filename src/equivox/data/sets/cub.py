@@ -95,10 +95,7 @@ def read(
     return Contents(
         entries={**held_out.by_class(entries["train"]), "test": entries["test"]},
         decoders={"image": Image(size=size, keep=keep), "text": Descriptions(words)},
-        architectures={
-            "image": architectures.of_image(encoder),
-            "text": architectures.of_text(words),
-        },
+        architectures=architectures.of_image_and_text(encoder, words),
         classes=classes,
     )
 

@@ -16,18 +16,12 @@ often names the dish; a reference loader names an empty tokenizer and does not s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from equivox.arguments import choice, number
-from equivox.data import fakes, tables, text
+from equivox.arguments import number
+from equivox.data import architectures, fakes, held_out, tables, text
 from equivox.data.decoders import Image, Text
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import BagOfTokens, SmallCNN
-from equivox.encoders_hf import ResNet18, TextTransformer
-
-HELD_OUT = 10
-"""Of so many training images of a class, the first is held out."""
+from equivox.data.field import Contents, Entry
 
 QUICK = {"size": 32, "encoder": "small"}
 
@@ -52,28 +46,15 @@ def read(
     :param keep: Reduce images to this shorter side before anything is cut from them.
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
-    choice("encoder", encoder, ("resnet18", "small"))
     number("length", length, least=1)
     classes = _classes(root)
     train, test = (_entries(root, part, classes) for part in ("train", "test"))
-    held_out = _held_out(train)
     words = Text.of(tokenizer, length)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
-    reading = (
-        partial(BagOfTokens, words.vocabulary)
-        if tokenizer is None
-        else partial(TextTransformer, tokenizer)
-    )
     return Contents(
-        entries={
-            "train": [entry for entry in train if entry.id not in held_out],
-            "validation": [entry for entry in train if entry.id in held_out],
-            "test": test,
-        },
+        entries={**held_out.by_class(train), "test": test},
         decoders={"image": Image(size=size, keep=keep), "text": words},
-        architectures={"image": partial(build, 3), "text": reading},
+        architectures=architectures.of_image_and_text(encoder, words),
         classes=classes,
-        recipe=STANDARD,
     )
 
 
@@ -100,13 +81,6 @@ def _entries(root: Path, part: str, classes: Sequence[str]) -> list[Entry]:
         sources = {"image": image, "text": text.cleaned(row["text"])}
         found.append(Entry(f"{part}/{name}", number, sources))
     return found
-
-
-def _held_out(entries: Sequence[Entry]) -> set[str]:
-    by_class: dict[object, list[str]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.id):
-        by_class.setdefault(entry.target, []).append(entry.id)
-    return {id_ for ids in by_class.values() for id_ in ids[::HELD_OUT]}
 
 
 def fake(out: Path, seed: int = 0) -> None:

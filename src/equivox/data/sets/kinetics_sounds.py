@@ -23,25 +23,20 @@ depending on who made them.
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.data import architectures, fakes, held_out, tables
 from equivox.data.clips import (
     Clips,
     by_subset,
     fake_bank,
     fake_frames,
     folder,
-    held_out,
     long_enough,
-    without,
 )
 from equivox.data.decoders import Array, FilterBank, Frames
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 NAMES = """
 blowing_nose blowing_out_candles bowling chopping_wood dribbling_basketball laughing
@@ -62,9 +57,6 @@ AUDIO = {
     "wav": FilterBank(rate=16_000, frames=1024, mels=128, mean=MEAN, std=STD),
 }
 """A normalised filter bank, one that is not, and the sound itself."""
-
-HELD_OUT = 10
-"""Of so many training clips of a class, the first is held out."""
 
 QUICK = {"size": 32, "encoder": "small"}
 
@@ -91,7 +83,7 @@ def read(
     """
     choice("lists", lists, ("txt", "json"))
     choice("audio", audio, tuple(AUDIO))
-    choice("encoder", encoder, ("resnet18", "small"))
+    encoders = architectures.of_clip(encoder)
     number("frames", frames, least=1)
     number("least", least, least=1)
     if lists == "json":
@@ -100,17 +92,13 @@ def read(
         clips = {part: _clips(root / f"my_{part}.txt") for part in ("train", "test")}
     found = {part: _entries(root, part, listed, audio) for part, listed in clips.items()}
     if lists == "txt":
-        validation = held_out(found["train"], HELD_OUT)
-        train = without(found["train"], validation)
-        found = {"train": train, "validation": validation, "test": found["test"]}
+        found = {**held_out.by_class(found["train"]), "test": found["test"]}
     entries, short = long_enough(found, least)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
         entries=entries,
         decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
-        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        architectures=encoders,
         classes=CLASSES,
-        recipe=STANDARD,
         left_out={f"fewer than {least} frames": short},
     )
 

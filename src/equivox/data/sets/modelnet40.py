@@ -25,19 +25,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, media, tables
-from equivox.data.clips import held_out, without
+from equivox.data import architectures, fakes, held_out, media, tables
 from equivox.data.decoders import Image
-from equivox.data.field import STANDARD, Contents, Draw, Entry, Load
-from equivox.encoders import SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Draw, Entry, Load
 
 NAMES = """
 airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser
@@ -94,26 +90,23 @@ def read(
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
     choice("layout", layout, ("shaded", "degrees"))
-    choice("encoder", encoder, ("resnet18", "small"))
+    image = architectures.of_image(encoder)
     number("front", front, least=1, most=VIEWS)
     number("rear", rear, least=1, most=VIEWS)
     if layout == "shaded":
         train, test = (list(_shaded(root, part, front, rear)) for part in ("train", "test"))
     else:
         train, test = (list(_turned(root, part)) for part in ("train", "test"))
-    validation = held_out(train, HELD_OUT)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
-        entries={"train": without(train, validation), "validation": validation, "test": test},
+        entries={**held_out.by_class(train, HELD_OUT), "test": test},
         decoders={
             name: AnyOf(size=size, crop=crop, moment=name)
             if layout == "degrees"
             else Image(size=size, crop=crop)
             for name in ("front", "rear")
         },
-        architectures={"front": partial(build, 3), "rear": partial(build, 3)},
+        architectures={"front": image, "rear": image},
         classes=CLASSES,
-        recipe=STANDARD,
     )
 
 

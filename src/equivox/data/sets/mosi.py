@@ -19,7 +19,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivox.data import fakes, sentiment, sentiment_files
-from equivox.data.field import Contents
 
 NAMES = (
     "mosi_raw.pkl",
@@ -31,24 +30,7 @@ NAMES = (
 
 QUICK: dict[str, object] = {}
 
-
-def read(
-    root: Path,
-    *,
-    target: str = "regression",
-    time: str = "sequence",
-    standardise: bool = True,
-    file: str | None = None,
-) -> Contents:
-    """CMU-MOSI under `root`.
-
-    :param target: "regression": the score; "acc2": negative or not; "acc2_nonzero": negative or
-        positive, zeros left out; "three": below -0.5, above 0.5, between; "acc7": rounded.
-    :param time: "sequence", or "mean" of audio and vision over time (ReconBoost).
-    :param standardise: By the training samples; published code takes the features as they are.
-    :param file: The name of the pickle.
-    """
-    return sentiment.contents(root, NAMES, file, target, time, standardise)
+read = sentiment.reader(NAMES)
 
 
 def fake(out: Path, seed: int = 0) -> None:

@@ -87,10 +87,7 @@ def read(
     return Contents(
         entries=entries,
         decoders={"image": Image(size=size, keep=keep), "text": reader},
-        architectures={
-            "image": architectures.of_image(encoder),
-            "text": architectures.of_text(words),
-        },
+        architectures=architectures.of_image_and_text(encoder, words),
         classes=CLASSES,
         left_out=left_out,
     )

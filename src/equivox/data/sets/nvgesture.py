@@ -26,19 +26,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.arguments import number
+from equivox.data import architectures, fakes, held_out, tables
 from equivox.data.decoders import Frames
-from equivox.data.field import STANDARD, Contents, Draw, Entry, Load
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Draw, Entry, Load
 
 CLASSES = tuple(f"class_{i:02d}" for i in range(1, 26))
 
@@ -96,55 +93,29 @@ def read(
     :param size: Side of a frame.
     :param encoder: "resnet18" or "small", of each frame; features are averaged over time.
     """
-    choice("encoder", encoder, ("resnet18", "small"))
-    number("frames", frames, least=1)
-    train, test = (_clips(root, part) for part in ("train", "test"))
-    validated = sorted({clip.subject for clip in train})[::HELD_OUT]
-    parts = {
-        "train": [clip for clip in train if clip.subject not in validated],
-        "validation": [clip for clip in train if clip.subject in validated],
-        "test": test,
+    encoders = {
+        "color": architectures.of_frames(encoder, 3),
+        "depth": architectures.of_frames(encoder, 1),
     }
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
+    number("frames", frames, least=1)
+    train, test = (_entries(root, part) for part in ("train", "test"))
     return Contents(
-        entries={
-            part: [Entry(clip.path, clip.target, clip.sources(root)) for clip in clips]
-            for part, clips in parts.items()
-        },
+        entries={**held_out.by_group(train, _subject, HELD_OUT), "test": test},
         decoders={
             "color": Window(size=size, count=frames),
             "depth": Window(size=size, count=frames, channels=1),
         },
-        architectures={
-            "color": partial(FrameMean, partial(build, 3)),
-            "depth": partial(FrameMean, partial(build, 1)),
-        },
+        architectures=encoders,
         classes=CLASSES,
-        recipe=STANDARD,
     )
 
 
-class Clip(NamedTuple):
-    """A line of a list: where each sensor's frames lie, and the first and last of them."""
-
-    path: str
-    target: int
-    spans: dict[str, tuple[str, int, int]]
-
-    @property
-    def subject(self) -> str:
-        """Who is seen: `subject13` of `…/subject13_r0`."""
-        return Path(self.path).name.partition("_")[0]
-
-    def sources(self, root: Path) -> dict[str, list[Path]]:
-        """The frames of each sensor."""
-        return {
-            sensor: [root / self.path / name / f"{i + 1:05d}.jpg" for i in range(start, end)]
-            for sensor, (name, start, end) in self.spans.items()
-        }
+def _subject(entry: Entry) -> str:
+    """Who is seen: `subject13` of `…/subject13_r0`."""
+    return Path(entry.id).name.partition("_")[0]
 
 
-def _clips(root: Path, part: str) -> list[Clip]:
+def _entries(root: Path, part: str) -> list[Entry]:
     pattern = f"nvgesture_{part}_correct*.lst"
     lists = sorted(root.glob(pattern))
     if not lists:
@@ -156,10 +127,10 @@ def _clips(root: Path, part: str) -> list[Clip]:
             f"`{root}` should hold one list `{pattern}`. Found {', '.join(p.name for p in lists)}. "
             "Move the others away."
         )
-    return [_clip(line, lists[0]) for line in tables.lines(lists[0])]
+    return [_entry(root, line, lists[0]) for line in tables.lines(lists[0])]
 
 
-def _clip(line: str, path: Path) -> Clip:
+def _entry(root: Path, line: str, path: Path) -> Entry:
     fields = {key: rest for key, _, rest in (field.partition(":") for field in line.split())}
     spans = {s: re.fullmatch(r"(\w+):(\d+):(\d+)", fields.get(s, "")) for s in SENSORS}
     found = {s: (m[1], int(m[2]), int(m[3])) for s, m in spans.items() if m is not None}
@@ -171,7 +142,12 @@ def _clip(line: str, path: Path) -> Clip:
             f"<name>:<start>:<end>` and `label:<number>`. Found `{line}`."
         )
     target = tables.class_number(f"class_{int(label):02d}", CLASSES, f"`{path.name}`, `{line}`")
-    return Clip(Path(fields["path"]).as_posix(), target, found)
+    folder = Path(fields["path"])
+    sources = {
+        sensor: [root / folder / name / f"{i + 1:05d}.jpg" for i in range(start, end)]
+        for sensor, (name, start, end) in found.items()
+    }
+    return Entry(folder.as_posix(), target, sources)
 
 
 def fake(out: Path, seed: int = 0) -> None:

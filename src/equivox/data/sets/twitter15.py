@@ -17,35 +17,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivox.data import tweets
-from equivox.data.field import Contents
 
 CLASSES = tweets.CLASSES
 
 QUICK = {"size": 32, "encoder": "small"}
 
-
-def read(
-    root: Path,
-    *,
-    target: str = "first",
-    length: int = 64,
-    tokenizer: str | None = None,
-    size: int = 224,
-    keep: int | None = None,
-    encoder: str = "resnet18",
-) -> Contents:
-    """Twitter-2015 under `root`.
-
-    :param target: "first": the target stands before the tweet too; "in place": in it alone (AMSS).
-    :param length: Tokens of a text.
-    :param tokenizer: A folder with a model of `transformers` and its tokenizer, such as BERT's: it
-        reads the texts. Without one, words are hashed and their embeddings averaged.
-    :param size: Side of an image.
-    :param keep: Reduce images to this shorter side before anything is cut from them.
-    :param encoder: "resnet18", or "small" for a quick look on a CPU.
-    """
-    folders = ("twitter2015_images", "images")
-    return tweets.contents(root, folders, target, length, tokenizer, size, keep, encoder)
+read = tweets.reader("twitter2015_images")
 
 
 def fake(out: Path, seed: int = 0) -> None:

@@ -25,24 +25,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.data import architectures, fakes, held_out, tables
 from equivox.data.decoders import Frames
 from equivox.data.decoders.flow import Flow
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 HELD_OUT = 9
 """Of so many groups of the training list, the first is held out."""
 
 QUICK = {"size": 32, "encoder": "small"}
 
-CLIP = re.compile(r"(?P<label>\w+)/(?P<name>v_\w+_g(?P<group>\d+)_c\d+)\.avi(\s+(?P<number>\d+))?")
+CLIP = re.compile(r"(?P<label>\w+)/(?P<name>v_\w+_g\d+_c\d+)\.avi(\s+(?P<number>\d+))?")
 
 
 def read(
@@ -67,41 +63,22 @@ def read(
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
     """
     choice("fold", fold, (1, 2, 3))
-    choice("encoder", encoder, ("resnet18", "small"))
     for name, value in (("frames", frames), ("flows", flows), ("stack", stack)):
         number(name, value, least=1)
+    rgb, flow = (architectures.of_frames(encoder, channels) for channels in (3, 2 * stack))
     classes = _classes(root / "classInd.txt")
     train, test = (
-        _clips(root / f"{part}list{fold:02d}.txt", classes) for part in ("train", "test")
+        _entries(root, f"{part}list{fold:02d}.txt", classes) for part in ("train", "test")
     )
-    validated = sorted({clip.group for clip in train})[::HELD_OUT]
-    parts = {
-        "train": [clip for clip in train if clip.group not in validated],
-        "validation": [clip for clip in train if clip.group in validated],
-        "test": test,
-    }
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
-        entries={part: [_entry(root, clip) for clip in clips] for part, clips in parts.items()},
+        entries={**held_out.by_group(train, _group, HELD_OUT), "test": test},
         decoders={
             "rgb": Frames(size=size, count=frames, crop=crop),
             "flow": Flow(size=size, count=flows, crop=crop, stack=stack),
         },
-        architectures={
-            "rgb": partial(FrameMean, partial(build, 3)),
-            "flow": partial(FrameMean, partial(build, 2 * stack)),
-        },
+        architectures={"rgb": rgb, "flow": flow},
         classes=classes,
-        recipe=STANDARD,
     )
-
-
-class Clip(NamedTuple):
-    """A line of a list."""
-
-    name: str
-    target: int
-    group: int
 
 
 def _classes(path: Path) -> tuple[str, ...]:
@@ -114,8 +91,13 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(name for _, name in found)
 
 
-def _clips(path: Path, classes: Sequence[str]) -> list[Clip]:
-    found = []
+def _group(entry: Entry) -> str:
+    """`08` of `v_ApplyEyeMakeup_g08_c01`."""
+    return entry.id.rpartition("_c")[0].rpartition("_g")[2]
+
+
+def _entries(root: Path, name: str, classes: Sequence[str]) -> list[Entry]:
+    path, found = root / name, []
     for line in tables.lines(path):
         read = CLIP.fullmatch(line)
         if read is None:
@@ -129,13 +111,9 @@ def _clips(path: Path, classes: Sequence[str]) -> list[Clip]:
                 f"`{path.name}` and `classInd.txt` should number classes alike. Found `{line}`, "
                 f"and {target + 1} for `{read['label']}`."
             )
-        found.append(Clip(read["name"], target, int(read["group"])))
+        rgb, u, v = (_folder(root / kind, read["name"]) for kind in ("visual", "flow_u", "flow_v"))
+        found.append(Entry(read["name"], target, {"rgb": rgb, "flow": (u, v)}))
     return found
-
-
-def _entry(root: Path, clip: Clip) -> Entry:
-    visual, u, v = (_folder(root / kind, clip.name) for kind in ("visual", "flow_u", "flow_v"))
-    return Entry(clip.name, clip.target, {"rgb": visual, "flow": (u, v)})
 
 
 def _folder(parent: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 Frames and sound. Layout:
 
     vggsound.csv                        rows `youtube_id,start,label,split`, without a header
-    video_{train,test}/<clip>/*.jpg     frames, one a second, their numbers filled with zeros
+    video_{train,test}/<clip>/*.jpg     frames, one a second, in the order of their numbers
     audio_{train,test}/<clip>.wav       or `<clip>.npy`, a filter bank of 1,024 frames of 128
 
 A clip is `<youtube_id>_<start>`; where files carry six digits, as `<id>_000030`, say `digits=6`.
@@ -22,16 +22,13 @@ frames and then reads the first ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from equivox.arguments import choice, number
-from equivox.data import fakes, tables
+from equivox.data import architectures, fakes, tables
 from equivox.data.clips import fake_frames, folder, long_enough
 from equivox.data.decoders import Array, Frames, LogSTFT
-from equivox.data.field import STANDARD, Contents, Entry
-from equivox.encoders import FrameMean, SmallCNN
-from equivox.encoders_hf import ResNet18
+from equivox.data.field import Contents, Entry
 
 AUDIO = {
     "wav": LogSTFT(
@@ -72,7 +69,7 @@ def read(
     """
     choice("audio", audio, tuple(AUDIO))
     choice("layout", layout, ("split", "original"))
-    choice("encoder", encoder, ("resnet18", "small"))
+    encoders = architectures.of_clip(encoder)
     number("digits", digits, least=0, most=9)
     number("fps", fps, least=1, most=99)
     number("frames", frames, least=1)
@@ -91,13 +88,11 @@ def read(
         sources = {"audio": sounds / f"{clip}.{audio}", "visual": visual}
         found[ours].append(Entry(clip, classes.index(label), sources))
     entries, short = long_enough(found, least)
-    build = ResNet18 if encoder == "resnet18" else SmallCNN
     return Contents(
         entries=entries,
         decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
-        architectures={"audio": partial(build, 1), "visual": partial(FrameMean, partial(build, 3))},
+        architectures=encoders,
         classes=classes,
-        recipe=STANDARD,
         left_out={f"fewer than {least} frames": short},
     )
 

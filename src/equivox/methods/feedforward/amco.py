@@ -145,6 +145,6 @@ class AMCo(Method):
     def _flag(self, shares: Mapping[str, Tensor], step: Step) -> None:
         """Who is masked at the next step."""
         means = step.mean(dependence(shares, step.task))
-        self.flags.zero_()
-        there = [step.model.modalities.index(m) for m in means]
-        self.flags[there] = dependent(torch.stack(list(means.values())), self.sigma)
+        flags = dict.fromkeys(step.model.modalities, torch.zeros_like(self.flags[0]))
+        flags |= zip(means, dependent(torch.stack(list(means.values())), self.sigma), strict=True)
+        self.flags.copy_(torch.stack(list(flags.values())))

@@ -117,10 +117,10 @@ class OPM(Method):
         q = drop_probabilities(step.mean(scores), self.q_base, self.lam)
         if not self.delayed:
             return q
-        index = [step.model.modalities.index(m) for m in q]
-        last = self.before.clone()
-        self.before[index] = torch.stack(list(q.values()))
-        return {m: last[i] for m, i in zip(q, index, strict=True)}
+        last = dict(zip(step.model.modalities, self.before.clone(), strict=True))
+        for m, probability in q.items():
+            self.before[step.model.modalities.index(m)] = probability
+        return {m: last[m] for m in q}
 
     def _weigh(self, kept: Mapping[str, Tensor], step: Step) -> None:
         """Samples that have no modality left count for nothing."""

@@ -124,11 +124,10 @@ class CML(Method):
 def _reduced(step: Step) -> list[Tensor]:
     """The logits after one, two, … modalities were removed, in each sample's own order."""
     known = step.modalities
-    order = step.uniform_rows(len(known))
-    everywhere = [step.model.modalities.index(m) for m in known]
     reduced = []
-    for kept in nested_masks(order)[1:]:
-        keep = kept.new_ones(len(kept), len(step.model.modalities))
-        keep[:, everywhere] = kept
+    for kept in nested_masks(step.uniform_rows(len(known)))[1:]:
+        columns = dict.fromkeys(step.model.modalities, torch.ones_like(kept[:, 0]))
+        columns |= zip(known, kept.unbind(1), strict=True)
+        keep = torch.stack(list(columns.values()), 1)
         reduced.append(step.model.fuse(step.output.features, keep))
     return reduced

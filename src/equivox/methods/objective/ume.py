@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.errors import nearest
+from equivox.arguments import choice, names
 from equivox.methods.yardstick.alone import Independent
 from equivox.methods.yardstick.ensemble import mean_prediction
 
@@ -53,20 +53,11 @@ class UME(Independent):
             raise ValueError(
                 f"`weights` should be zero or more, and not all zero. Found `weights = {weights}`."
             )
-        if average not in ("probabilities", "logits"):
-            raise ValueError(
-                f'`average` should be "probabilities" or "logits". Found `{average!r}`.'
-            )
         self.weights = None if weights is None else dict(weights)
-        self.average = average
+        self.average = choice("average", average, ("probabilities", "logits"))
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        for modality in self.weights or ():
-            if modality not in model.modalities:
-                raise ValueError(
-                    f"`weights` should name modalities of the model, {list(model.modalities)}. "
-                    f"Found `{modality}`. {nearest(modality, model.modalities)}"
-                )
+        names("weights", self.weights or (), model.modalities)
         self.task = task
         return task
 

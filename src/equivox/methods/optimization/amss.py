@@ -20,7 +20,7 @@ from equivox.functional.sampling import (
 )
 from equivox.functional.units import Units, View, spread, unit_shares, units_of
 from equivox.method import Method
-from equivox.methods.optimization.multi_loss import late_gradients
+from equivox.modules.classifiers import late_gradients
 
 if TYPE_CHECKING:
     from equivox.model import Multimodal

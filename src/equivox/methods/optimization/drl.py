@@ -16,6 +16,7 @@ from equivox.functional.clustering import cluster_purity, k_means
 from equivox.functional.labels import most_frequent_class, single_classes
 from equivox.functional.sampling import stratified
 from equivox.method import Method
+from equivox.modules.constants import constants
 
 if TYPE_CHECKING:
     from equivox.method import Batch
@@ -30,7 +31,7 @@ class DRL(Method):
     After every `period` epochs, `times` times at most, the features of the training and of the
     validation data are clustered by K-means with as many clusters as classes. d_m is the distance
     of their purities and theta_m <- w_m theta_init + (1 - w_m) theta_m, w_m = tanh(lambda d_m).
-    Nothing else changes; parameters that several encoders share stay as they are. The initial
+    Nothing else changes; what several encoders share stays as it is. The initial
     weights are those at the start of the first epoch, for instance pre-trained ones.
 
     Arguments:
@@ -85,11 +86,8 @@ class DRL(Method):
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         k_means(2)  # a missing package is reported now, not after many epochs
-        self.initial = nn.ModuleDict()
-        for modality in model.modalities:
-            copies = [w.detach().clone() for w in self._weights(model, modality)]
-            frozen = [nn.Parameter(w, requires_grad=False) for w in copies]
-            self.initial[modality] = nn.ParameterList(frozen)
+        initial = {m: constants(self._weights(model, m)) for m in model.modalities}
+        self.initial = nn.ModuleDict(initial)
         return task
 
     @torch.no_grad()
@@ -135,8 +133,10 @@ class DRL(Method):
     def _weights(self, model: Multimodal, modality: str) -> list[Tensor]:
         weights: list[Tensor] = list(model.encoder_parameters(modality))
         if self.blend_buffers:
+            others = [model.encoders[m] for m in model.modalities if m != modality]
+            shared = {id(buffer) for encoder in others for buffer in encoder.buffers()}
             buffers = model.encoders[modality].buffers()
-            weights += [buffer for buffer in buffers if buffer.is_floating_point()]
+            weights += [b for b in buffers if b.is_floating_point() and id(b) not in shared]
         return weights
 
 

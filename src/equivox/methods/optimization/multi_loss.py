@@ -11,13 +11,12 @@ from torch import Tensor
 from equivox.arguments import number
 from equivox.functional import mean_of_others
 from equivox.functional.schedules import within
-from equivox.fusion import Concat, Sum
 from equivox.method import Method
+from equivox.modules.classifiers import late_gradients
 from equivox.task import MultiLabel, Regression
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import nn
 
     from equivox.step import Step, Update
 
@@ -128,16 +127,6 @@ class MultiLoss(Method):
             head = update.model.heads[modality]
             found += [p.grad for p in head.parameters() if p.grad is not None]
         return found
-
-
-def late_gradients(fusion: nn.Module, modality: str) -> list[Tensor]:
-    """The gradient of the late-fusion weight that reads one modality alone, a view of it."""
-    if isinstance(fusion, Concat) and (gradient := fusion.linear.weight.grad) is not None:
-        parts = gradient.split(list(fusion.widths.values()), dim=1)
-        return [dict(zip(fusion.widths, parts, strict=True))[modality]]
-    if isinstance(fusion, Sum):
-        return [p.grad for p in fusion.branch(modality) if p.ndim == 2 and p.grad is not None]
-    return []
 
 
 def _score(step: Step, logits: Tensor) -> Tensor:
