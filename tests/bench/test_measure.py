@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.bench.measure import branches, contributions, measure, metric, probes, value
+from equivox.bench.measure import branches, contributions, measure, metric, probes
+from equivox.diagnosis.metric import value
 from equivox.task import Task
 
 CLASSES = 3
@@ -128,14 +129,20 @@ def test_measuring_everything_leaves_the_training_as_it_was() -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert balancer.training and balancer.model.training
     assert set(found.probe) == set(found.branch) == set(found.contribution) == {"easy", "hard"}
+    whole = data.loader("test")
+    assert found.metric == metric(balancer, whole)
+    assert found.branch == branches(balancer, whole)
+    assert found.contribution == contributions(balancer, whole)
+    assert found.probe == probes(balancer, data.loader("train"), whole)
     gap = abs(found.contribution["easy"] - found.contribution["hard"])
     assert found.imbalance == pytest.approx(gap)
 
 
 def test_dense_prediction_has_no_probe() -> None:
     balancer = balancer_of(ev.Dense(CLASSES))
+    loader = one_hot_loader(30, {"a": 1.0, "b": 0.0})
     with pytest.raises(ValueError, match="one vector a sample"):
-        probes(balancer, [], [])
+        probes(balancer, loader, loader)
 
 
 def test_too_many_modalities_are_refused_with_the_way_out() -> None:

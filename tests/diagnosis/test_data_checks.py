@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equivox.balancer import Balancer
-from equivox.diagnosis.data_checks import CHECKS, LISTED, MOST_COLUMNS, Finding, data_checks, read
+from equivox.diagnosis.data_checks import CHECKS, LISTED, Finding, data_checks
 from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.tables import MOST_COLUMNS, read
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Dense, MultiLabel, Regression

@@ -47,12 +47,11 @@ def test_the_alarm_needs_the_whole_interval() -> None:
 
 
 def test_late_fusion_averages_probabilities() -> None:
-    mean = late_fusion(answers(Classification(2), TARGET, JOINT), ALONE).softmax(1)
+    mean = late_fusion(Classification(2), ALONE).softmax(1)
     wanted = (ALONE["a"].softmax(1) + ALONE["b"].softmax(1)) / 2
     torch.testing.assert_close(mean, wanted)
     numbers = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[3.0]])}
-    regression = answers(Regression(), torch.zeros(1, 1), torch.zeros(1, 1))
-    assert float(late_fusion(regression, numbers)) == 2
+    assert float(late_fusion(Regression(), numbers)) == 2
 
 
 def test_chance_is_the_best_constant_answer() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,3 +116,11 @@ def test_dense_gets_advice() -> None:
     model = Multimodal(nets, ev.Concat({"a": 4, "b": 4}, 2, pool=False))
     dense = ev.Balancer(model, task=Dense(2))
     assert methods(list(prescribe(NEGLECT, dense)))[0] == "unimodal_losses"
+
+
+def test_costs_are_those_that_were_measured() -> None:
+    results = Path(__file__).parents[2] / "docs" / "results" / "step_cost.json"
+    rows = json.loads(results.read_text())["rows"]
+    measured = {row["method"]: row["ratio"] for row in rows if row["load"] == "compute"}
+    for method, cost in {r.advice.method: float(r.advice.cost) for r in RULES}.items():
+        assert cost == pytest.approx(measured.get(method, 1.0), abs=0.03), method

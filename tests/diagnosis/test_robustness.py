@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -163,7 +164,8 @@ def test_json_is_plain() -> None:
 def test_without_noise_nothing_changes(
     task: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("equivox.diagnosis.robustness.DEVIATIONS", (0.0, 5.0))
+    module = import_module("equivox.diagnosis.robustness")  # the package has the function as well
+    monkeypatch.setattr(module, "DEVIATIONS", (0.0, 5.0))
     problem = Problem(3, task, kind)
     balancer = problem.balancer(Method())
     answers = gather(balancer, problem.loader())

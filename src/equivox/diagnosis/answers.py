@@ -59,7 +59,7 @@ class Answers:
     @property
     def whole(self) -> Tensor:
         """The prediction with all modalities."""
-        return self.logits[BLANKINGS[0]][frozenset(self.modalities)]
+        return next(iter(self.logits.values()))[frozenset(self.modalities)]
 
     def without(self, modality: str, blanking: str = "zero") -> Tensor:
         """The prediction with one modality blanked."""
@@ -76,7 +76,12 @@ class Answers:
         return replace(self, **map_tensors(lambda x: x[chosen], parts))
 
 
-def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
+def gather(
+    balancer: Balancer,
+    loader: Iterable[Any],
+    seed: int = 0,
+    blankings: Sequence[str] = BLANKINGS,
+) -> Answers:
     """Run the encoders once over a loader, and the fusion for every subset of the modalities.
 
     In eval mode and without gradients, with the method's own prediction. Samples whose features are
@@ -85,6 +90,7 @@ def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
     :param loader: Batches of `(inputs, target)` or `(inputs, target, index)`, of two samples or
         more.
     :param seed: Of the partners under "shuffle".
+    :param blankings: Those of `BLANKINGS` that are asked for.
     :raises ValueError: For more than eight modalities, an empty loader, batches of one sample, or
         numbers that are not those of the samples.
     """
@@ -100,12 +106,12 @@ def gather(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> Answers:
     def answered(output: Output, batch: Batch) -> dict[str, Any]:
         check_whole(balancer, batch)
         sizes.append(len(leaves(batch.target)[0]))
-        return _answered(balancer, output, batch, generator)
+        return _answered(balancer, output, batch, generator, blankings)
 
     rows = balancer.collect(loader, answered)
     _check_sizes(sizes, len(rows["unlike"]))
     every = subsets(modalities)
-    logits = {how: {s: rows[how][_key(s)] for s in every} for how in BLANKINGS}
+    logits = {how: {s: rows[how][_key(s)] for s in every} for how in blankings}
     index = rows.get("index", torch.arange(len(rows["unlike"])))
     return Answers(
         balancer.task,
@@ -134,7 +140,11 @@ def _check_sizes(sizes: Sequence[int], kept: int) -> None:
 
 
 def _answered(
-    balancer: Balancer, output: Output, batch: Batch, generator: torch.Generator
+    balancer: Balancer,
+    output: Output,
+    batch: Batch,
+    generator: torch.Generator,
+    blankings: Sequence[str],
 ) -> dict[str, Any]:
     features = output.features
     partner = partners(len(leaves(features)[0]), generator).to(leaves(features)[0].device)
@@ -150,9 +160,9 @@ def _answered(
     means = {m: values(z).mean(0, keepdim=True) for m, z in features.items()}
     *fewer, every = subsets(balancer.model.modalities)
     whole = balancer.method.predict(output)
-    for how in BLANKINGS:
+    for how in blankings:
         found[how] = {
-            _key(s): _predicted(balancer, _seen(balancer, features, s, how, means, lent))
+            _key(s): predicted(balancer, _seen(balancer, features, s, how, means, lent))
             for s in fewer
         }
         found[how][_key(every)] = whole
@@ -174,7 +184,8 @@ def _seen(
     return balancer.model.blanked(features, subset, zeros if how == "zero" else means)
 
 
-def _predicted(balancer: Balancer, features: Features) -> Tensor:
+def predicted(balancer: Balancer, features: Features) -> Tensor:
+    """The method's prediction from features."""
     output = Output(balancer.model, features)
     output.logits, output.extra = balancer.model.fused(features)
     return balancer.method.predict(output)

@@ -62,7 +62,7 @@ def main(given: argparse.Namespace) -> int:
         found.save(given.out)
     plain = found.to_json()
     if given.json:
-        print(json.dumps(plain, indent=1, allow_nan=False, default=str))
+        print(json.dumps(plain, indent=1, allow_nan=False))
     else:
         print(found)
         if given.out is not None:

@@ -23,7 +23,7 @@ from equivox.diagnosis.hurt import Hurt, hurt
 from equivox.diagnosis.loaders import SPLITS, Loaders, checked
 from equivox.diagnosis.metric import value
 from equivox.diagnosis.prescription import Advice, prescribe
-from equivox.diagnosis.probes import Probe, Split, probes
+from equivox.diagnosis.probes import Probe, Split, encoded, probes
 from equivox.diagnosis.reference import (
     Optimizer,
     Reference,
@@ -35,7 +35,6 @@ from equivox.diagnosis.reference import (
 from equivox.diagnosis.robustness import Robustness, robustness
 from equivox.diagnosis.use import Route, Use, routing, use, use_in_late_fusion
 from equivox.diagnosis.verdict import Evidence, Verdict, verdict
-from equivox.features import vector
 from equivox.model import Multimodal
 from equivox.randomness import preserved_random_state
 from equivox.task import Dense
@@ -311,20 +310,11 @@ def _probes(
     """Each encoder's probe in the network and alone; none for dense prediction."""
     if isinstance(balancer.task, Dense):
         return {}
-    rows = balancer.collect(
-        train,
-        lambda o, b: {
-            "target": b.target,
-            "features": {m: vector(z) for m, z in o.features.items()},
-        },
-    )
-    joint, single = {}, {}
-    for modality, reference in references.items():
-        fit = Split(rows["features"][modality], rows["target"])
-        joint[modality] = fit, Split(answers.features[modality], answers.target)
-        own = reference.answers(only(train, modality))
-        held = Split(alone[modality]["features"], answers.target)
-        single[modality] = Split(own["features"], own["target"]), held
+    fit, joint, single = encoded(balancer, train), {}, {}
+    for m, reference in references.items():
+        joint[m] = fit[m], Split(answers.features[m], answers.target)
+        own = encoded(reference.balancer, only(train, m))[m]
+        single[m] = own, Split(alone[m]["features"], answers.target)
     return probes(balancer.task, joint, single)
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from equivox.arguments import names, number
+from equivox.diagnosis.answers import predicted
 from equivox.diagnosis.metric import value
 from equivox.diagnosis.probes import Split, probe
-from equivox.features import vector
+from equivox.features import Features, vector
 from equivox.functional.clustering import cluster_purity
 from equivox.functional.discrepancy import ratio_to_others
 from equivox.functional.fisher import fisher_trace
@@ -28,14 +29,13 @@ from equivox.functional.learning_speed import (
 from equivox.functional.precision import at_least_float32
 from equivox.functional.sampling import stratified
 from equivox.mmtm import MMTMBlock
-from equivox.model import Output
 from equivox.task import Classification, Dense, MultiLabel
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
     from equivox.data import MultimodalData
     from equivox.method import Batch
-    from equivox.model import Multimodal
+    from equivox.model import Multimodal, Output
     from equivox.task import Task
 
 Number = float | None
@@ -443,19 +443,15 @@ def _rows(balancer: Balancer, output: Output, batch: Batch) -> dict[str, Any]:
         "target": target,
         "whole": balancer.method.predict(output),
         "own": output.unimodal,
-        "others": {m: _without(balancer, output, m) for m in output.features},
+        "others": {m: _without(balancer, output.features, m) for m in output.features},
         "score": {m: task.score(z, target) for m, z in output.split.items()},
         "features": {m: vector(z) for m, z in output.features.items()},
     }
 
 
-def _without(balancer: Balancer, output: Output, modality: str) -> Tensor:
+def _without(balancer: Balancer, features: Features, modality: str) -> Tensor:
     """The prediction with one modality blanked."""
-    model = balancer.model
-    keep = set(output.features) - {modality}
-    seen = Output(model, model.blanked(output.features, keep))
-    seen.logits, seen.extra = model.fused(seen.features)
-    return balancer.method.predict(seen)
+    return predicted(balancer, balancer.model.blanked(features, set(features) - {modality}))
 
 
 def _answered(task: Task, rows: Mapping[str, Any]) -> Found:

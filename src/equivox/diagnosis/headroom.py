@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equivox.diagnosis.answers import Answers
 from equivox.diagnosis.metric import Estimate, estimate, merits
-from equivox.task import Classification, Dense, MultiLabel, Regression
+from equivox.task import Classification, Dense, MultiLabel, Regression, Task
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def headroom(answers: Answers, alone: Mapping[str, Tensor], best_single: str) ->
     task, target = answers.task, answers.target
     joint = merits(task, answers.whole, target)
     single = {m: merits(task, z, target) for m, z in alone.items()}
-    late = merits(task, late_fusion(answers, alone), target)
+    late = merits(task, late_fusion(task, alone), target)
     return Headroom(
         chance(answers),
         {m: estimate(rows) for m, rows in single.items()},
@@ -66,9 +66,8 @@ def headroom(answers: Answers, alone: Mapping[str, Tensor], best_single: str) ->
     )
 
 
-def late_fusion(answers: Answers, alone: Mapping[str, Tensor]) -> Tensor:
+def late_fusion(task: Task, alone: Mapping[str, Tensor]) -> Tensor:
     """Logits of the mean of the unimodal models' probabilities (for regression: of the answers)."""
-    task = answers.task
     mean = torch.stack([task.probabilities(z) for z in alone.values()]).mean(0)
     return task.logits(mean)
 

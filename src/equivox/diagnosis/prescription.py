@@ -26,7 +26,8 @@ class Advice:
     """A thing to do.
 
     Attributes: `method`, its key in the registry, or "" for none; `what` to do; `signal`, what
-    suggests it; `lines` to change; `cost` of a step relative to plain training; `not_if`, when it
+    suggests it; `lines` to change; `cost` of a step relative to plain training, by
+    `docs/results/step_cost.md` where encoders take the time; `not_if`, when it
     is the wrong thing.
     """
 
@@ -96,7 +97,7 @@ RULES = (
         Advice(
             "unimodal_losses", "Add a loss for each modality: the simplest cure.",
             "an encoder's probe is below that of the same encoder alone",
-            _balancer_lines("UnimodalLosses()"), "1.02",
+            _balancer_lines("UnimodalLosses()"), "1.01",
             "a modality is pure noise, or the answer lies in the combination alone",
         ),
     ),
@@ -105,7 +106,7 @@ RULES = (
         Advice(
             "ensemble", "Train the modalities apart and average them: what is to be beaten.",
             "a late fusion of the unimodal models is better than the network",
-            _balancer_lines("Ensemble()", ", validation=validation"), "1.00",
+            _balancer_lines("Ensemble()", ", validation=validation"), "1.01",
             "modalities must interact",
         ),
     ),
@@ -114,7 +115,7 @@ RULES = (
         Advice(
             "ogm_ge", "Slow the leading encoder down; no new parameters.",
             "one modality is exchanged without effect while another decides",
-            _balancer_lines("OGMGE(alpha=0.5)"), "1.04",
+            _balancer_lines("OGMGE(alpha=0.5)"), "1.03",
             "the leading modality is simply the more informative one; Adam",
         ),
     ),
@@ -123,7 +124,7 @@ RULES = (
         Advice(
             "mmpareto", "Unimodal losses whose gradients do not fight the fusion's.",
             "unimodal losses help, and gradients conflict",
-            _balancer_lines("MMPareto()"), "1.73", "a second backward pass is too much",
+            _balancer_lines("MMPareto()"), "1.77", "a second backward pass is too much",
         ),
     ),
     Rule(
@@ -131,7 +132,7 @@ RULES = (
         Advice(
             "mmcosine", "Give every modality equal norms in the last layer.",
             "the fusion reads one modality far more than it knows more",
-            _balancer_lines("MMCosine()"), "1.07", "regression; an adopted network",
+            _balancer_lines("MMCosine()"), "1.01", "regression; an adopted network",
         ),
     ),
     Rule(
@@ -139,7 +140,7 @@ RULES = (
         Advice(
             "modality_dropout", "Drop modalities in training, so that none can be leaned on alone.",
             "an encoder has learned enough, and the fusion does not listen",
-            _balancer_lines("ModalityDropout(p=0.3)"), "1.00", "the task is synergistic",
+            _balancer_lines("ModalityDropout(p=0.3)"), "1.01", "the task is synergistic",
         ),
     ),
 )  # fmt: skip

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from equivox.diagnosis.metric import Estimate, estimate, merits
+from equivox.features import vector
 from equivox.functional.probe import linear_probe, logistic_probe
 from equivox.task import Classification, Dense, MultiLabel, Task
+
+if TYPE_CHECKING:
+    from equivox.balancer import Balancer
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,24 @@ class Split:
     target: Any
 
 
-def probe(task: Task, fit: Split, held: Split) -> Tensor:
+def encoded(balancer: Balancer, loader: Iterable[Any]) -> dict[str, Split]:
+    """The pooled features of each encoder, over a loader."""
+    rows = balancer.collect(
+        loader,
+        lambda o, b: {
+            "target": b.target,
+            "features": {m: vector(z) for m, z in o.features.items()},
+        },
+    )
+    return {m: Split(z, rows["target"]) for m, z in rows["features"].items()}
+
+
+def probe(task: Task, fit: Split, held: Split, logistic: bool = True) -> Tensor:
     """(samples,) merits on `held` of a linear model fitted on `fit`.
 
     Logistic regression for classes; ridge regression, of labels as 0 and 1, otherwise.
 
+    :param logistic: False for ridge regression of classes too, as one-hot rows: faster.
     :raises ValueError: For dense prediction, whose features have no single vector a sample.
     """
     if isinstance(task, Dense):
@@ -52,7 +69,8 @@ def probe(task: Task, fit: Split, held: Split) -> Tensor:
     if isinstance(task, Classification):
         labels = fit.target if fit.target.ndim == 1 else fit.target.argmax(-1)
         classes = task.classes or int(labels.max()) + 1
-        said = logistic_probe(fit.features, labels, held.features, classes)
+        regress = logistic_probe if logistic else linear_probe
+        said = regress(fit.features, labels, held.features, classes)
     elif isinstance(task, MultiLabel):
         said = linear_probe(fit.features, fit.target.double(), held.features) - 0.5
     else:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from equivox.diagnosis.answers import BLANKINGS, Answers
+from equivox.diagnosis.answers import BLANKINGS, Answers, predicted
 from equivox.diagnosis.metric import Estimate, estimate, merits
-from equivox.features import Features, leaves, map_tensors, map_values, padding
+from equivox.diagnosis.tables import deviation
+from equivox.features import leaves, map_tensors, map_values, padding
 from equivox.method import Batch
 from equivox.model import Output
 from equivox.randomness import preserved_random_state
@@ -112,7 +113,7 @@ def deviations(loader: Iterable[Any], modalities: Iterable[str]) -> dict[str, li
             for m in (m for m in names if m in inputs):
                 new = _moments(_there(inputs, m))
                 sums[m] = [a + b for a, b in zip(sums[m], new, strict=True)] if sums[m] else new
-    return {m: [_deviation(x) for x in found] for m, found in sums.items()}
+    return {m: [deviation(x) for x in found] for m, found in sums.items()}
 
 
 def _there(inputs: Mapping[str, Any], modality: str) -> Any:
@@ -127,7 +128,7 @@ def _there(inputs: Mapping[str, Any], modality: str) -> Any:
 
 def _moments(x: Any) -> list[Tensor]:
     """The number, sum and sum of squares of the values of each floating tensor."""
-    floating = [leaf for leaf in leaves(x) if leaf.is_floating_point()]
+    floating = _floating(x)
     nothing = padding(x) if floating else None
     found = []
     for leaf in floating:
@@ -138,11 +139,6 @@ def _moments(x: Any) -> list[Tensor]:
         count = torch.tensor(float(chosen.numel()), dtype=torch.float64)
         found.append(torch.stack([count, chosen.sum().cpu(), chosen.square().sum().cpu()]))
     return found
-
-
-def _deviation(moments: Tensor) -> float:
-    count, total, squares = moments.tolist()
-    return max(squares / max(count, 1) - (total / max(count, 1)) ** 2, 0.0) ** 0.5
 
 
 def _levels(spread: list[float]) -> tuple[float, ...]:
@@ -203,10 +199,8 @@ def _floating(x: Any) -> list[Tensor]:
 
 def _again(balancer: Balancer, output: Output, batch: Batch, modality: str, x: Any) -> Tensor:
     """The prediction with another input of one modality."""
-    features: Features = output.features
+    features = dict(output.features)
     if x is not None:
         present = {"present": batch.inputs["present"]} if "present" in batch.inputs else {}
-        features = features | balancer.model.encode({modality: x, **present})
-    again = Output(balancer.model, {m: features[m] for m in output.features})
-    again.logits, again.extra = balancer.model.fused(again.features)
-    return balancer.method.predict(again)
+        features[modality] = balancer.model.encode({modality: x, **present})[modality]
+    return predicted(balancer, features)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers, differ, partners
+from equivox.diagnosis.headroom import late_fusion
 from equivox.diagnosis.metric import Estimate, columns, estimate, merits, variance
 from equivox.functional.divergence import js_divergence
 from equivox.functional.outcomes import log_probabilities
@@ -61,14 +62,9 @@ def use_in_late_fusion(task: Task, target: Any, alone: Mapping[str, Tensor]) -> 
     count = len(next(iter(alone.values())))
     partner = partners(count, torch.Generator().manual_seed(0))
     unlike = differ(target, partner)
-    said = {m: task.probabilities(z) for m, z in alone.items()}
-    own = task.logits(torch.stack(list(said.values())).mean(0))[unlike]
-    found = {}
-    for modality in said:
-        parts = [p[partner] if m == modality else p for m, p in said.items()]
-        exchanged = task.logits(torch.stack(parts).mean(0))[unlike]
-        found[modality] = _use(task, target[unlike], own, exchanged)
-    return found
+    own = late_fusion(task, alone)[unlike]
+    exchanged = {m: late_fusion(task, {**alone, m: z[partner]})[unlike] for m, z in alone.items()}
+    return {m: _use(task, target[unlike], own, z) for m, z in exchanged.items()}
 
 
 def _use(task: Task, target: Tensor, own: Tensor, exchanged: Tensor) -> Use:

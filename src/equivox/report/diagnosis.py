@@ -68,7 +68,7 @@ def page(found: Diagnosis) -> str:
 
 def twin(found: Diagnosis) -> str:
     """The diagnosis as JSON; what could not be measured is null."""
-    return json.dumps(found.to_json(), indent=1, allow_nan=False, default=str) + "\n"
+    return json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def save(found: Diagnosis, path: Path) -> Path:
@@ -261,8 +261,7 @@ def _rules() -> Markup:
 
 
 def _receipt(found: Diagnosis) -> Markup:
-    plain = json.loads(twin(found))
-    receipt: dict[str, Any] = plain["receipt"]
+    receipt: dict[str, Any] = found.to_json()["receipt"]
     versions = receipt.get("versions")
     facts: dict[str, str] = {
         "task": found.task,

@@ -18,14 +18,7 @@ from equivox.report.diagnosis_parts import (
     section,
 )
 from equivox.report.page import Markup, joined, marked, table, tag
-from equivox.report.plots import (
-    Plot,
-    Series,
-    bars,
-    decimal,
-    lines,
-    modality_colour,
-)
+from equivox.report.plots import Plot, Series, bars, decimal, lines, modality_colour
 
 if TYPE_CHECKING:
     from equivox.diagnosis.data_checks import Finding
@@ -176,9 +169,8 @@ def _answer(x: Any) -> str:
 
 
 def data_checks(found: Diagnosis) -> Markup:
-    """What was looked at in the data and the set-up, faults first."""
-    order = {"fault": 0, "warning": 1, "fine": 2}
-    checks = sorted(found.data, key=lambda f: order.get(f.severity, 0))
+    """What was looked at in the data and the set-up."""
+    checks = found.data
     bad = [f for f in checks if f.severity != "fine"]
     said = (
         f"{len(bad)} of {len(checks)} checks found something to look at first."

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 from equivox.diagnosis.metric import Estimate
 from equivox.report.page import Markup, joined, tag
-from equivox.report.plots import (
-    Plot,
-    decimal,
-    drawn,
-    said_of,
-)
+from equivox.report.plots import Plot, decimal, drawn, said_of
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis

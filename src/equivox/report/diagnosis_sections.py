@@ -19,13 +19,7 @@ from equivox.report.diagnosis_parts import (
     section,
 )
 from equivox.report.page import Markup, marked, table, tag
-from equivox.report.plots import (
-    Plot,
-    Series,
-    bars,
-    decimal,
-    said_of,
-)
+from equivox.report.plots import Plot, Series, bars, decimal, said_of
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis

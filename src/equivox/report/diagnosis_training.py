@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from equivox.report.diagnosis_parts import (
-    beside,
-    cell,
-    charts_of,
-    folded,
-    section,
-)
+from equivox.report.diagnosis_parts import beside, cell, charts_of, folded, section
 from equivox.report.page import Markup, marked, table, tag
-from equivox.report.plots import (
-    Plot,
-    Series,
-    dots,
-    lines,
-    modality_colour,
-)
+from equivox.report.plots import Plot, Series, dots, lines, modality_colour
 
 if TYPE_CHECKING:
     from equivox.diagnosis.conflict import Agreement
