@@ -215,15 +215,24 @@ def test_a_damaged_sound_is_named(tmp_path: Path) -> None:
         audio.read_audio(tmp_path / "nowhere.wav")
 
 
-def test_a_sound_that_was_cut_off_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "soundfile", None)
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
+def test_a_sound_that_was_cut_off_is_damaged(tmp_path: Path, share: float) -> None:
     fakes.write_tone(tmp_path / "a.wav", 300)
     whole = (tmp_path / "a.wav").read_bytes()
-    (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "a.wav").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(Damaged, match="Copy the file again"):
         audio.read_audio(tmp_path / "a.wav")
+
+
+def test_a_sound_from_a_pipe_is_whole(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile")
+    fakes.write_tone(tmp_path / "a.wav", 300)
+    whole, endless = (tmp_path / "a.wav").read_bytes(), b"\xff" * 4
+    piped = whole[:4] + endless + whole[8:40] + endless + whole[44:]
+    (tmp_path / "b.wav").write_bytes(piped)
+    sounds = [audio.read_audio(tmp_path / name)[0] for name in ("a.wav", "b.wav")]
+    assert torch.equal(*sounds)
 
 
 def test_other_formats_need_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

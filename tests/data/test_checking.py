@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from equivox import data
-from equivox.cli import FAILED, REFUSED, main
+from equivox.cli import main
+from equivox.console import FAILED, REFUSED
+from equivox.data.pickles import read_pickle, write_pickle
 
 pytest.importorskip("PIL", reason="images need Pillow")
 
@@ -99,3 +101,18 @@ def test_the_command_refuses_clearly(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ["data", "check", "crema_d", "--root", str(root), "--option", "fsp=2"]
     assert main(words) == REFUSED
     assert "Did you mean `fps`" in capsys.readouterr().err
+
+
+def test_silent_features_and_empty_texts_are_remarked(tmp_path: Path) -> None:
+    data.fake("mosi", tmp_path / "mosi")
+    path = tmp_path / "mosi" / "mosi_data.pkl"
+    content = read_pickle(path)
+    content["test"]["audio"][1] = 0
+    write_pickle(path, content)
+    report = data.check("mosi", tmp_path / "mosi")
+    assert report.whole and report.remarks == {"test0_1.0_2.0 audio": "zeros alone"}
+    data.fake("food101", tmp_path / "food")
+    titles = tmp_path / "food" / "texts" / "test_titles.csv"
+    titles.write_text(titles.read_text().replace("RT Best sushi, no. 0 #food", "#", 1))
+    remarks = data.check("food101", tmp_path / "food").remarks
+    assert remarks == {"test/sushi_0.jpg text": "zeros alone"}

@@ -181,6 +181,12 @@ def test_an_empty_split_is_refused(root: Path) -> None:
         _load(root)
 
 
+def test_a_split_that_is_empty_after_exclusion_is_refused(made: Path) -> None:
+    every = [entry.id for entry in _load(made).test.entries]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"should have samples\. Found none in test"):
+        _load(made, exclude=every)
+
+
 def test_a_mark_and_other_line_ends_change_nothing(root: Path) -> None:
     path = root / "texts/train_titles.csv"
     text = path.read_bytes().decode()

@@ -78,20 +78,18 @@ def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
     if name not in _MAKERS:
         return _loading.load(name, seed, **options)
     known = [p.name for p in inspect.signature(_MAKERS[name]).parameters.values()][2:]
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"Options of `{name}` are {', '.join(f'`{k}`' for k in known)}. "
-                f"Found `{option}`. {nearest(option, known)}"
-            )
+    _loading.check_options(f"`{name}`", options, known)
     return _MAKERS[name](name, seed, **options)
 
 
-def fake(name: str, out: str | Path, seed: int = 0) -> None:
+def fake(name: str, out: str | Path, seed: int = 0, **form: Any) -> None:
     """Write a tiny data set in the real layout of a field set, with real encodings.
 
     :param out: A new or empty folder: the set's root.
+    :param form: Where a set comes in several, for example `visual="hdf5"`.
     :raises FileExistsError: Where the folder holds something.
-    :raises ValueError: For a set that does not lie in files.
+    :raises ValueError: For a set that does not lie in files, or a form that it does not have.
     """
-    _loading.module(name).fake(Path(out), seed)
+    write = _loading.module(name).fake
+    _loading.check_options(f"a fake `{name}`", form, list(inspect.signature(write).parameters)[2:])
+    write(Path(out), seed, **form)

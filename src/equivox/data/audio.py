@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FLOOR = 1.1920928955078125e-07
 """The smallest energy of a filter: Kaldi's, the distance from 1 to the next float32."""
 
+PIPED = 0x7FFF_0000
+
 
 def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " samples"], int]:
     """The mean of a file's channels in [-1, 1], and its sampling rate.
@@ -37,6 +39,7 @@ def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " sam
     else:
         if not path.is_file():
             raise FileNotFoundError(f"`{path}` should be a sound file. Found none.")
+        _check_length(path)
         try:
             array, found = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
@@ -47,6 +50,18 @@ def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " sam
     if not bool(sound.isfinite().all()):
         raise _damaged(path, "samples that are not finite")
     return (sound, found) if rate is None else (resampled(sound, found, rate), rate)
+
+
+def _check_length(path: Path) -> None:
+    """Refuse a wav file that was cut off, of which soundfile reads what is left."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return
+    declared, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
+    # A file that came through a pipe declares gigabytes; some forget that lengths are even.
+    if found + 1 < declared < PIPED:
+        raise _damaged(path, f"{found} of {declared} bytes")
 
 
 def _damaged(path: Path, found: object) -> Damaged:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,10 @@ class Split(Dataset[Sample]):
         """The same samples with one modality alone."""
         raise NotImplementedError
 
+    def words(self, modality: str, place: int) -> str | None:
+        """The text of a sample, where the modality is one and its words are known."""
+        return None
+
     def order(self, shuffle: bool, generator: torch.Generator | None) -> Sampler[Any] | None:
         """The sampler of a pass, where the split has one of its own."""
         return None
@@ -68,6 +72,7 @@ class Samples(Split):
 
     :param inputs: One tensor (samples, ...) a modality.
     :param target: The targets (samples, ...).
+    :param vocabulary: By modality, the words that its token numbers stand for; 0 is padding.
     :raises ValueError: Where there are no modalities or the lengths differ.
 
     >>> samples = Samples({"audio": torch.zeros(3, 8)}, torch.tensor([0, 1, 0]))
@@ -76,7 +81,12 @@ class Samples(Split):
     (torch.Size([8]), tensor(1), tensor(1))
     """
 
-    def __init__(self, inputs: Mapping[str, Tensor], target: Tensor) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Tensor],
+        target: Tensor,
+        vocabulary: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         lengths = {name: len(x) for name, x in inputs.items()} | {"target": len(target)}
         if not inputs or len(set(lengths.values())) > 1:
             raise ValueError(
@@ -85,6 +95,7 @@ class Samples(Split):
             )
         self.inputs = dict(inputs)
         self.target = target
+        self.vocabulary = dict(vocabulary or {})
 
     def __len__(self) -> int:
         return len(self.target)
@@ -110,7 +121,13 @@ class Samples(Split):
 
     def only(self, modality: str) -> Samples:
         """The same samples with one modality alone."""
-        return Samples({modality: self.inputs[modality]}, self.target)
+        return Samples({modality: self.inputs[modality]}, self.target, self.vocabulary)
+
+    def words(self, modality: str, place: int) -> str | None:
+        if modality not in self.vocabulary:
+            return None
+        known = self.vocabulary[modality]
+        return " ".join(known[token] for token in self.inputs[modality][place].tolist() if token)
 
 
 def draws(seed: int) -> torch.Generator:
@@ -123,12 +140,17 @@ def draws(seed: int) -> torch.Generator:
 
 
 def divide(
-    inputs: Mapping[str, Tensor], target: Tensor, train: int, validation: int
+    inputs: Mapping[str, Tensor],
+    target: Tensor,
+    train: int,
+    validation: int,
+    vocabulary: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Samples, Samples, Samples]:
     """Cut into the first `train` samples, the next `validation` ones, and the rest for testing."""
 
     def part(start: int, stop: int | None) -> Samples:
-        return Samples({name: x[start:stop] for name, x in inputs.items()}, target[start:stop])
+        cut = {name: x[start:stop] for name, x in inputs.items()}
+        return Samples(cut, target[start:stop], vocabulary)
 
     return part(0, train), part(train, train + validation), part(train + validation, None)
 

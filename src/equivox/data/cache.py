@@ -12,10 +12,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def cached(
     place = folder.expanduser() / f"{name}-{preprocessing}-{facts['files']}"
     if not (place / INDEX).is_file():
         _build(place, facts, files, contents.decoders, root)
-    return _opened(place, facts, root), place
+    return _opened(place, facts, list(files), root), place
 
 
 def _files(decoder: Decoder, contents: Contents, modality: str) -> list[Path]:
@@ -200,12 +201,14 @@ def _alive(process: int) -> bool:
 # ── opening ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _opened(place: Path, facts: Mapping[str, str], root: Path) -> Mapping[str, Load]:
+def _opened(
+    place: Path, facts: Mapping[str, str], modalities: Sequence[str], root: Path
+) -> Mapping[str, Load]:
     try:
         index = json.loads((place / INDEX).read_bytes())
         known = {what: index[what] for what in facts}
-        stored = {m: _stored(place, m, found, root) for m, found in index["modalities"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        stored = {m: _stored(place, m, index["modalities"][m], root) for m in modalities}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"`{place}` should hold a whole cache. Found: {error}. Delete that folder: it is built "
             "again."
@@ -226,5 +229,15 @@ def _stored(place: Path, modality: str, found: Mapping[str, Any], root: Path) ->
         raise ValueError(
             f"`{path.name}` has {size} bytes where {found['numbers'] * dtype.itemsize} were written"
         )
-    places = {key: (int(start), list(shape)) for key, (start, shape) in found["places"].items()}
+    places = {
+        key: _place(start, shape, found["numbers"])
+        for key, (start, shape) in found["places"].items()
+    }
     return Stored(path, dtype, root, places)
+
+
+def _place(start: int, shape: list[int], numbers: int) -> tuple[int, list[int]]:
+    whole = all(isinstance(number, int) for number in (start, *shape))
+    if not whole or min(start, *shape) < 0 or start + math.prod(shape) > numbers:
+        raise ValueError(f"a file of {shape} at {start} of {numbers} numbers")
+    return start, shape

@@ -25,7 +25,7 @@ class Report:
     :param balance: How many of them each split has of each class; empty for regression.
     :param missing: The files that are not there, by split.
     :param corrupt: The files that cannot be decoded, with the reason, by split.
-    :param remarks: Files that are whole and suspicious, such as silent ones.
+    :param remarks: Files and inputs that are whole and suspicious, such as silent ones.
     :param repeated: Ids that are listed more than once, with how often.
     :param alike: Groups of files with equal content, of different samples.
     :param left_out: Ids that a rule of the set leaves out, by the rule.
@@ -111,8 +111,24 @@ class _Look:
                     continue
                 self._note(entry, decoder, part, read[part])
             if all(str(part) not in bad for part in decoder.parts(source)):
-                bad |= _finished(entry, modality, decoder, read.__getitem__)
+                bad |= self._finish(entry, modality, decoder, read.__getitem__)
         return bad
+
+    def _finish(self, entry: Entry, modality: str, decoder: Decoder, load: Load) -> dict[str, str]:
+        """What is wrong with the model's input that a source gives."""
+        name = f"{entry.id} {modality}"
+        try:
+            x = decoder.finish(entry.sources[modality], None, load)
+        except (ValueError, OSError) as error:
+            return {name: str(error)}
+        if tuple(x.shape) != tuple(decoder.shape):
+            found = f"should have the shape {tuple(decoder.shape)}. Found {tuple(x.shape)}."
+            return {name: f"The input {found}"}
+        if not bool(x.isfinite().all()):
+            return {name: "The input should be finite. Found other numbers."}
+        if not decoder.parts(entry.sources[modality]) and not bool(x.any()):
+            self.remarks[name] = "zeros alone"  # a silent sequence, an empty text
+        return {}
 
     def _note(self, entry: Entry, decoder: Decoder, part: Path, loaded: Tensor) -> None:
         if remark := decoder.remark(loaded):
@@ -122,20 +138,6 @@ class _Look:
         owner = self._owner.setdefault(key, entry.id)
         if not known or (owner != entry.id and str(part) not in known):
             known.append(str(part))
-
-
-def _finished(entry: Entry, modality: str, decoder: Decoder, load: Load) -> dict[str, str]:
-    """What is wrong with the model's input that a source gives."""
-    try:
-        x = decoder.finish(entry.sources[modality], None, load)
-    except (ValueError, OSError) as error:
-        return {f"{entry.id} {modality}": str(error)}
-    if tuple(x.shape) != tuple(decoder.shape):
-        found = f"should have the shape {tuple(decoder.shape)}. Found {tuple(x.shape)}."
-        return {f"{entry.id} {modality}": f"The input {found}"}
-    if not bool(x.isfinite().all()):
-        return {f"{entry.id} {modality}": "The input should be finite. Found other numbers."}
-    return {}
 
 
 def _balance(contents: Contents) -> dict[str, dict[str, int]]:

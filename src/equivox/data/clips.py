@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.data import fakes, tables
+from equivox.arguments import choice
+from equivox.data import fakes, packed, tables
 from equivox.data.arrays import read_array
-from equivox.data.decoders import FileDecoder
+from equivox.data.decoders import FileDecoder, Frames, PackedFrames
 from equivox.data.field import Damaged, Entry
 from equivox.data.pickles import write_pickle
 
@@ -49,15 +50,30 @@ def folder(root: Path, kind: str, part: str) -> Path:
     return root / kind if (root / kind).is_dir() else root / f"{kind}_{part}"
 
 
+def frames_of(form: str, size: int, count: int) -> Frames | PackedFrames:
+    """The decoder of frames in a folder ("jpg") or in one file ("hdf5")."""
+    choice("visual", form, ("jpg", "hdf5"))
+    return Frames(size=size, count=count) if form == "jpg" else PackedFrames(size, count=count)
+
+
+def frames_at(folder: Path, clip: str, form: str) -> Path:
+    """Where the frames of a clip lie."""
+    return folder / (clip if form == "jpg" else f"{clip}.hdf5")
+
+
+def _frames(source: Path) -> int:
+    return packed.count(source) if source.suffix == ".hdf5" else len(list(source.glob("*.jpg")))
+
+
 def long_enough(
-    entries: Mapping[str, Sequence[Entry]], least: int, modality: str = "visual"
+    entries: Mapping[str, Sequence[Entry]], least: int
 ) -> tuple[dict[str, list[Entry]], list[str]]:
-    """The samples whose folder holds at least so many frames, and the ids of the others.
+    """The samples of which at least so many frames are there, and the ids of the others.
 
     Samples of no frames at all stay: their files are missing, which is counted elsewhere.
     """
     every = (entry for part in entries.values() for entry in part)
-    short = {e.id for e in every if 0 < len(list(e.sources[modality].glob("*.jpg"))) < least}
+    short = {e.id for e in every if 0 < _frames(e.sources["visual"]) < least}
     kept = {name: [e for e in part if e.id not in short] for name, part in entries.items()}
     return kept, sorted(short)
 
@@ -98,8 +114,11 @@ class Spectrogram(FileDecoder):
 
 
 def fake_frames(place: Path, number: int, frames: int, seed: int) -> None:
-    """A folder of `frame_00001.jpg` and so on."""
-    fakes.write_frames(place, number, frames, name="frame_{:05d}.jpg", seed=seed)
+    """A folder of `frame_00001.jpg` and so on, or an hdf5 file of the same."""
+    if place.suffix != ".hdf5":
+        return fakes.write_frames(place, number, frames, name="frame_{:05d}.jpg", seed=seed)
+    pictures = [fakes.picture(number, seed=seed * 1000 + i) for i in range(1, frames + 1)]
+    return packed.write(place, pictures)
 
 
 def fake_bank(path: Path, number: int, seed: int, dims: tuple[int, int] = (300, 128)) -> None:

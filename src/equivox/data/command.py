@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from equivox.cli import FAILED, show
+from equivox.console import FAILED, show
 from equivox.data import loading
 from equivox.data.checking import Report, check
 
@@ -42,9 +42,10 @@ def _about(name: str) -> str:
 def _fake(given: Namespace) -> int:
     from equivox import data
 
-    data.fake(given.name, given.out, given.seed)
+    data.fake(given.name, given.out, given.seed, **dict(given.data_options))
     print(f"A fake `{given.name}`: {given.out}")
-    print(f"Look at it with `equivox data check {given.name} --root {given.out}`.")
+    words = "".join(f" --option {name}={value}" for name, value in given.data_options)
+    print(f"Look at it with `equivox data check {given.name} --root {given.out}{words}`.")
     return 0
 
 

@@ -5,6 +5,7 @@ Their content depends on the class, so that something can be learned from them.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import wave
@@ -37,6 +38,18 @@ def write_picture(
 
     :param size: Height and width.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(number, size, seed, gray, path.suffix))
+
+
+def picture(
+    number: int,
+    size: tuple[int, int] = (32, 32),
+    seed: int = 0,
+    gray: bool = False,
+    ending: str = ".jpg",
+) -> bytes:
+    """What such a file holds."""
     from PIL import Image
 
     draw = torch.Generator().manual_seed(seed)
@@ -44,8 +57,10 @@ def write_picture(
     channels = 1 if gray else 3
     noise = torch.randint(-40, 40, (*size, channels), generator=draw)
     pixels = (colour[:channels] + noise).clamp(0, 255).to(torch.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((pixels[..., 0] if gray else pixels).numpy()).save(path)
+    file = io.BytesIO()
+    kind = Image.registered_extensions()[ending]
+    Image.fromarray((pixels[..., 0] if gray else pixels).numpy()).save(file, kind)
+    return file.getvalue()
 
 
 def write_frames(

@@ -193,6 +193,12 @@ class Decoded(Split):
         one = {modality: self.decoders[modality]}
         return Decoded(self.entries, one, self.augment, {modality: self.loads[modality]})
 
+    def words(self, modality: str, place: int) -> str | None:
+        source = self.entries[place].sources[modality]
+        if isinstance(source, Path) and source.suffix == ".txt":
+            return source.read_bytes().decode("utf-8-sig", "replace").strip().partition("\n")[0]
+        return source if isinstance(source, str) else None
+
     def order(self, shuffle: bool, generator: torch.Generator | None) -> Order:
         """The sampler of a pass; it draws the seed of what is drawn for its samples."""
         return Order(len(self), shuffle, generator)

@@ -8,7 +8,7 @@ import inspect
 import os
 import pkgutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +48,16 @@ def options(name: str) -> tuple[str, ...]:
     """The options of a set's own."""
     known = inspect.signature(module(name).read).parameters
     return tuple(option for option in list(known)[1:] if option != "seed")
+
+
+def check_options(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse an unknown option, with the nearest known one."""
+    for option in given:
+        if option not in known:
+            raise ValueError(
+                f"Options of {what} are {', '.join(f'`{k}`' for k in known) or 'none'}. "
+                f"Found `{option}`." + (f" {nearest(option, known)}" if known else "")
+            )
 
 
 def load(
@@ -121,13 +131,7 @@ def read(
 ) -> tuple[Path, Contents]:
     """The folder of a set and what its `read` finds there."""
     reader = module(name).read
-    for option in own:
-        if option not in options(name):
-            known = (*options(name), *COMMON)
-            raise ValueError(
-                f"Options of `{name}` are {', '.join(f'`{k}`' for k in known)}. Found `{option}`. "
-                f"{nearest(option, known)}"
-            )
+    check_options(f"`{name}`", own, (*options(name), *COMMON))
     place = _folder(name, root)
     seeded = {"seed": seed} if "seed" in inspect.signature(reader).parameters else {}
     return place, reader(place, **seeded, **own)

@@ -19,6 +19,8 @@ from torch import Tensor
 from equivox.data.field import Damaged
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from jaxtyping import Float, UInt8
 
 MEAN = (0.485, 0.456, 0.406)
@@ -47,6 +49,16 @@ def read_image(path: Path, channels: int = 3, keep: int | None = None) -> UInt8[
     :raises Damaged: Where the file is not a whole image.
     :raises ImportError: Where Pillow is missing.
     """
+    return decoded_image(path, path, channels, keep)
+
+
+def decoded_image(
+    file: Path | BinaryIO, where: object, channels: int = 3, keep: int | None = None
+) -> UInt8[Tensor, "c h w"]:
+    """The pixels of an image in a file or in memory, as `read_image`.
+
+    :param where: What an error names it by.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -54,13 +66,13 @@ def read_image(path: Path, channels: int = 3, keep: int | None = None) -> UInt8[
             "Images are read with Pillow. Found none. Run `pip install equivox[image]`."
         ) from error
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Damaged(
-            f"`{path}` should be a whole image. Found: {error}. Copy the file again."
+            f"`{where}` should be a whole image. Found: {error}. Copy the file again."
         ) from error
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     found = pixels.view(image.height, image.width, channels).permute(2, 0, 1).contiguous()
@@ -73,9 +85,17 @@ def reduced(image: UInt8[Tensor, "c h w"], shorter: int) -> UInt8[Tensor, "c h w
     if min(height, width) <= shorter:
         return image
     factor = shorter / min(height, width)
-    size = [max(1, round(height * factor)), max(1, round(width * factor))]
-    small = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
-    return small.round().clamp(0, 255).to(torch.uint8)
+    return scaled(image, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+def scaled(
+    image: UInt8[Tensor, "c h w"], height: int, width: int
+) -> UInt8[Tensor, "c height width"]:
+    """The image at another size."""
+    if image.shape[-2:] == (height, width):
+        return image
+    x = F.interpolate(image[None].float(), [height, width], mode="bilinear", antialias=True)[0]
+    return x.round().clamp(0, 255).to(torch.uint8)
 
 
 def random_box(height: int, width: int, generator: torch.Generator) -> Box:

@@ -10,8 +10,6 @@ spectrograms as a whole, regression targets too.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from equivox.data.archives import check_numbered, read_arrays
 from equivox.data.base import MultimodalData, Recipe, divide
 from equivox.encoders import CNN1D, MLP, BagOfTokens, Encoder, SmallCNN
 from equivox.errors import nearest
@@ -55,6 +54,9 @@ EMOJI = {
     "line_art": ("line_art", IMAGE),
     "text": ("text_tokens", TOKENS),
 }
+
+VOCABULARY = "vocab"
+"""The words that token numbers stand for, where a file has them."""
 
 LONG = Recipe(epochs=30)
 
@@ -166,20 +168,26 @@ def _data(
 ) -> MultimodalData:
     """Read, choose the rows of each split, standardise by the training rows."""
     wanted = [*(array for array, _ in columns.values()), target, split, *filter(None, [classes])]
-    arrays = _read(_path(name, root), wanted)
-    train, validation, test = (
-        torch.as_tensor(arrays[split] == i).nonzero()[:, 0] for i in range(3)
-    )
+    path = _path(name, root)
+    arrays = read_arrays(path, wanted, (VOCABULARY,), lists=("classes", VOCABULARY))
+    parts = [torch.as_tensor(arrays[split] == i).nonzero()[:, 0] for i in range(3)]
+    check_numbered(path, split, arrays[split], len(parts))
+    if classes:
+        check_numbered(path, target, arrays[target], len(arrays[classes]))
+    train, validation, test = parts
     if keep is not None:
         train = _first(train, keep, options["seed"])
-    inputs = {m: _prepared(m, arrays[array], kind, train) for m, (array, kind) in columns.items()}
+    inputs = {m: _prepared(arrays[array], kind, train) for m, (array, kind) in columns.items()}
+    words = arrays[VOCABULARY].tolist() if VOCABULARY in arrays else None
+    vocabulary = {m: words for m, (_, kind) in columns.items() if words and kind is TOKENS}
     labels = arrays[classes] if classes else None
     values, scale = _target(arrays[target], train, labels)
     rows = torch.cat([train, validation, test])
+    chosen = {m: x[rows] for m, x in inputs.items()}
     return MultimodalData(
         name,
         options if root is None else options | {"root": str(root)},
-        *divide({m: x[rows] for m, x in inputs.items()}, values[rows], len(train), len(validation)),
+        *divide(chosen, values[rows], len(train), len(validation), vocabulary),
         architectures={m: kind.encoder(inputs[m]) for m, (_, kind) in columns.items()},
         recipe=recipe,
         classes=() if labels is None else tuple(map(str, labels)),
@@ -203,31 +211,6 @@ def _path(name: str, root: str | None) -> Path:
     return path
 
 
-def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
-    """The wanted arrays of a file, equally long but for the class names."""
-    try:
-        import numpy
-    except ImportError as error:
-        raise ImportError(
-            "Files are read with NumPy. Found none. Run `pip install equivox[bench]`."
-        ) from error
-    try:
-        with path.open("rb") as raw, numpy.load(raw, allow_pickle=False) as file:
-            missing = [array for array in wanted if array not in file.files]
-            arrays = {array: file[array] for array in wanted if array in file.files}
-    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"`{path}` should be a whole npz file of plain arrays. Found: {error}. "
-            "Copy the file again."
-        ) from error
-    if missing:
-        raise ValueError(f"`{path}` should hold the arrays {list(wanted)}. Found no {missing}.")
-    lengths = {array: len(x) for array, x in arrays.items() if not array.endswith("classes")}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"The arrays of `{path}` should be equally long. Found {lengths}.")
-    return arrays
-
-
 def _first(rows: Tensor, count: int, seed: int) -> Tensor:
     """The first rows of a permutation drawn by the seed."""
     if not 0 < count <= len(rows):
@@ -237,17 +220,11 @@ def _first(rows: Tensor, count: int, seed: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]]
 
 
-def _prepared(name: str, array: Array, kind: Kind, train: Tensor) -> Tensor:
+def _prepared(array: Array, kind: Kind, train: Tensor) -> Tensor:
     """Tokens as they are; anything else with a channel axis, standardised by the training rows."""
     if kind.axes is None:
         return torch.as_tensor(array.astype("int64"))
     x = torch.as_tensor(array.astype("float32"))
-    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
-    if len(bad):
-        raise ValueError(
-            f"The values of `{name}` should be finite. Found others in {len(bad)} samples: "
-            f"{bad[:5].tolist()}."
-        )
     x = x[:, None] if x.ndim < len(kind.axes) else x  # one channel
     mean, std = _moments(x[train], kind.axes)
     return (x - mean) / std
@@ -256,8 +233,6 @@ def _prepared(name: str, array: Array, kind: Kind, train: Tensor) -> Tensor:
 def _target(array: Array, train: Tensor, classes: Array | None) -> tuple[Tensor, Scale]:
     """Class numbers as they are; numbers (samples, 1) standardised by the training rows."""
     if classes is not None:
-        if array.max() >= len(classes):
-            raise ValueError(f"Labels should lie in 0 … {len(classes) - 1}. Found {array.max()}.")
         return torch.as_tensor(array.astype("int64")), (0.0, 1.0)
     y = torch.as_tensor(array.astype("float32"))[:, None]
     mean, std = _moments(y[train], (0,))

@@ -6,10 +6,12 @@ pickle asks for but the few below, and names what it refused.
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import pickletools
 from collections import OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 _PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -39,7 +41,10 @@ def read_pickle(path: Path, encoding: str = "latin1") -> Any:
     """
     with path.open("rb") as file:
         try:
-            return _Reader(file, encoding=encoding).load()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check_sizes(content)
+                content.seek(0)
+                return _Reader(content, encoding=encoding).load()
         except _RefusedError as error:
             raise ValueError(
                 f"`{path}` should hold plain containers, numbers, strings and arrays. Found "
@@ -58,12 +63,30 @@ def write_pickle(path: Path, values: Any) -> None:
     path.write_bytes(pickle.dumps(values, protocol=4))
 
 
+_ARRAY = object()
+
+
 class _RefusedError(Exception):
     """A pickle asks for this name."""
 
 
+def _check_sizes(content: mmap.mmap) -> None:
+    """Refuse lengths beyond the end, as `genops` does, and places in the memo beyond its own.
+
+    The reader reserves as much memory as a damaged number asks for before it looks further.
+    """
+    try:
+        for code, argument, _ in pickletools.genops(cast("IO[bytes]", content)):
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(content):
+                raise ValueError(f"`{code.name}` of {argument}")
+    except UnicodeDecodeError:
+        return  # protocol 0, which `genops` takes for ASCII; it holds no lengths
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if name in ("bytes", "bytearray") and (module, name) in _PLAIN:
+            return lambda *arguments: _of_text(_PLAIN[module, name], *arguments)
         if (module, name) in _PLAIN:
             return _PLAIN[module, name]
         if (module, name) == ("_codecs", "encode"):
@@ -83,10 +106,21 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _of_text(kind: Any, *arguments: Any) -> Any:
+    """Bytes from a text or from bytes; from a number they would be as many zeros."""
+    if arguments and isinstance(arguments[0], int):
+        raise _RefusedError(f"{kind.__name__} of {arguments[0]}")
+    return kind(*arguments)
+
+
 def _of_numpy(module: str, name: str) -> Any:
     import numpy
     from numpy._core import multiarray, numeric
 
+    if name == "ndarray":  # named for `_reconstruct`, not to be called, which could be any size
+        return _ARRAY
+    if name == "_reconstruct":  # an empty array, which its state then fills
+        return lambda *_: multiarray._reconstruct(numpy.ndarray, (0,), b"b")
     if module == "numpy":
         return getattr(numpy, name)
     if name == "_frombuffer":  # a pickle may set attributes of a function: give it a copy

@@ -46,6 +46,25 @@ def beside(path: Path, most: int = 8) -> str:
     return f"only {', '.join(f'`{name}`' for name in names[:most])}{more} in `{folder}`"
 
 
+def single(root: Path, pattern: str, way_out: str) -> Path:
+    """The one list whose name fits.
+
+    :param way_out: What to do where there are several, which is a ValueError.
+    :raises FileNotFoundError: Where there is none, with what lies beside it.
+    """
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise FileNotFoundError(
+            f"`{root / pattern}` should be a list. Found {beside(root / pattern)}."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"`{root}` should hold one list `{pattern}`. Found "
+            f"{', '.join(path.name for path in found)}. {way_out}"
+        )
+    return found[0]
+
+
 def rows(path: Path, fields: int | None = None, separator: str | None = None) -> list[list[str]]:
     """The rows of a table without a header, without empty ones, each field stripped.
 

@@ -7,7 +7,7 @@ A set that needs another kind subclasses `FileDecoder`, as a frozen dataclass, i
 from equivox.data.decoders.base import FileDecoder
 from equivox.data.decoders.sound import FilterBank, LogSTFT
 from equivox.data.decoders.values import Array, InMemory, Text
-from equivox.data.decoders.visual import Frames, Image
+from equivox.data.decoders.visual import Frames, Image, PackedFrames
 
 __all__ = [
     "Array",
@@ -17,5 +17,6 @@ __all__ = [
     "Image",
     "InMemory",
     "LogSTFT",
+    "PackedFrames",
     "Text",
 ]

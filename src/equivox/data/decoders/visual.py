@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.data import media
+from equivox.data import media, packed
 from equivox.data.decoders.base import FileDecoder
 from equivox.data.field import Damaged, Draw, Load
 
@@ -104,18 +104,36 @@ class Frames(Image):
         return self.view(_stacked([load(files[i]) for i in chosen]), draw).transpose(0, 1)
 
 
+@dataclass(frozen=True)
+class PackedFrames(Image):
+    """Frames of a clip that lie as encoded pictures in one hdf5 file: otherwise as `Frames`.
+
+    The source is the file's path. It is one part, so that all its frames are decoded for those that
+    are taken: a cache pays.
+
+    :param count: How many frames.
+    """
+
+    count: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.count, self.size, self.size)
+
+    def load(self, part: Path) -> Tensor:
+        pictures = (io.BytesIO(picture) for picture in packed.read(part))
+        images = [media.decoded_image(p, part, self.channels, self.keep) for p in pictures]
+        return _stacked(images)
+
+    def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:
+        frames = load(source)
+        moments = None if draw is None else draw.generator("moment")
+        chosen = frames[media.segments(len(frames), self.count, moments)]
+        return self.view(chosen, draw).transpose(0, 1)
+
+
 def _stacked(images: Sequence[Tensor]) -> Tensor:
-    height, width = images[0].shape[-2:]
-    alike = [
-        image
-        if image.shape[-2:] == (height, width)
-        else F.interpolate(image[None].float(), [height, width], mode="bilinear", antialias=True)[0]
-        .round()
-        .clamp(0, 255)
-        .to(torch.uint8)
-        for image in images
-    ]
-    return torch.stack(alike)
+    return torch.stack([media.scaled(image, *images[0].shape[-2:]) for image in images])
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:

@@ -4,13 +4,12 @@ Layout, in which MM-Debiased (14,025 clips of 10 classes) can be read too:
 
     *.json                      one list: {"labels": […], "database": {<clip>: {"subset": training
                                 | validation | testing, "label": …}}}, or that database alone
-    visual/<clip>/*.jpg         frames, in the order of their numbers
+    visual/<clip>/*.jpg         frames, in the order of their numbers; or `<clip>.hdf5`, encoded
+                                pictures in the dataset `video`, which is how they are distributed
     audio/<clip>.pkl            a log spectrogram, 257 x 1,004; or `<clip>.npy`, a filter bank of
                                 1,024 frames of 128, or `<clip>.wav`
 
-The set is distributed with frames as encoded pictures in `<clip>.hdf5` (dataset `video`), which is
-not read: write each element to `visual/<clip>/frame_00001.jpg` and so on. Classes are the sorted
-labels of the list. All three splits are published.
+Classes are the sorted labels of the list. All three splits are published.
 
 Research use; the clips come from VGGSound and Kinetics and belong to their owners. Traps: a
 reference loader never switches augmentation on, since it asks for `training` in one place and for
@@ -25,8 +24,16 @@ from pathlib import Path
 
 from equivox.arguments import choice, number
 from equivox.data import architectures, fakes, tables
-from equivox.data.clips import Clips, Spectrogram, by_subset, fake_frames, fake_spectrogram
-from equivox.data.decoders import Array, FilterBank, Frames
+from equivox.data.clips import (
+    Clips,
+    Spectrogram,
+    by_subset,
+    fake_frames,
+    fake_spectrogram,
+    frames_at,
+    frames_of,
+)
+from equivox.data.decoders import Array, FilterBank
 from equivox.data.field import Contents, Entry
 
 AUDIO = {
@@ -43,6 +50,7 @@ def read(
     *,
     lists: str | None = None,
     audio: str = "pkl",
+    visual: str = "jpg",
     frames: int = 3,
     size: int = 224,
     encoder: str = "resnet18",
@@ -52,6 +60,7 @@ def read(
     :param lists: The name of the list, where there are several `.json` files.
     :param audio: "pkl", ready spectrograms; "npy", ready filter banks; "wav", sounds, of which
         filter banks are made.
+    :param visual: "jpg", folders of frames, or "hdf5", one file a clip.
     :param frames: How many are taken of a clip.
     :param size: Side of a frame.
     :param encoder: "resnet18", or "small" for a quick look on a CPU.
@@ -59,7 +68,8 @@ def read(
     choice("audio", audio, tuple(AUDIO))
     encoders = architectures.of_clip(encoder)
     number("frames", frames, least=1)
-    path = _list(root, lists)
+    say = "Say which by `lists`."
+    path = root / lists if lists else tables.single(root, "*.json", say)
     clips = by_subset(path)
     classes = _classes(path, clips)
     return Contents(
@@ -70,33 +80,17 @@ def read(
                     tables.class_number(label, classes, f"`{path.name}`, clip `{clip}`"),
                     {
                         "audio": root / "audio" / f"{clip}.{audio}",
-                        "visual": root / "visual" / clip,
+                        "visual": frames_at(root / "visual", clip, visual),
                     },
                 )
                 for clip, label in listed
             ]
             for part, listed in clips.items()
         },
-        decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
+        decoders={"audio": AUDIO[audio], "visual": frames_of(visual, size, frames)},
         architectures=encoders,
         classes=classes,
     )
-
-
-def _list(root: Path, name: str | None) -> Path:
-    if name is not None:
-        return root / name
-    found = sorted(root.glob("*.json"))
-    if not found:
-        raise FileNotFoundError(
-            f"`{root / '*.json'}` should be a list. Found {tables.beside(root / '*.json')}."
-        )
-    if len(found) > 1:
-        raise ValueError(
-            f"`{root}` should hold one `.json` list. Found {', '.join(p.name for p in found)}. Say "
-            "which by `lists`."
-        )
-    return found[0]
 
 
 def _classes(path: Path, clips: Mapping[str, Clips]) -> tuple[str, ...]:
@@ -110,7 +104,7 @@ def _classes(path: Path, clips: Mapping[str, Clips]) -> tuple[str, ...]:
     return tuple(sorted(set(labels)))
 
 
-def fake(out: Path, seed: int = 0) -> None:
+def fake(out: Path, seed: int = 0, visual: str = "jpg") -> None:
     """6 training, 3 validation and 3 test clips of 3 classes, with spectrograms."""
     fakes.new_folder(out)
     labels = ("typing", "bowling", "playing flute")  # not in order, as labels may be
@@ -118,7 +112,7 @@ def fake(out: Path, seed: int = 0) -> None:
     for subset, count in (("training", 6), ("validation", 3), ("testing", 3)):
         for i in range(count):
             clip, place, drawn = f"{subset}_{i}_000030", i % 3, seed + 10 * i + len(subset)
-            fake_frames(out / "visual" / clip, place, 3, drawn)
+            fake_frames(frames_at(out / "visual", clip, visual), place, 3, drawn)
             fake_spectrogram(out / "audio" / f"{clip}.pkl", place, drawn)
             database[clip] = {"subset": subset, "label": labels[place]}
     content = {"labels": labels, "database": database}

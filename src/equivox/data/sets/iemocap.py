@@ -9,7 +9,7 @@ Labels of the file, in order: happy, sad, neutral, angry, excited, frustrated. T
 classes count excited as happy and leave frustrated out. There is no published validation split:
 every tenth training dialogue, in order of names, is held out, or all of session 4.
 
-The form of MMIN and CGGM, ten folds in HDF5, is not read: it needs `h5py`, which is no dependency.
+The form of MMIN and CGGM, ten folds in HDF5, is not read.
 
 On request from USC; not to be passed on. Source: Busso et al., Language Resources and Evaluation
 2008. Traps: some papers divide by utterance, so that dialogues and speakers are in both; a copy

@@ -6,13 +6,15 @@ one folder:
     my_train.txt my_test.txt            rows `<clip>,10,<class>` or `<clip> <class>`
     KS_train_val.json                   instead, with `lists="json"`: {"database": {<clip>:
                                         {"subset": training | validation | testing, "label": …}}}
-    visual_{train,test}/<clip>/frame_00001.jpg …        one a second, about ten
-    audio_{train,test}/<clip>.npy       a filter bank of 1,024 frames of 128, or `<clip>.wav`
+    visual_{train,test}/<clip>/frame_00001.jpg …        one a second, about ten; or `<clip>.hdf5`
+    audio_{train,test}/<clip>.npy       a filter bank of 1,024 frames of 128; or `<clip>.wav`; or
+                                        `<clip>.pkl`, a log spectrogram, 257 x 1,004
 
 A class is a name, or its number in the order of the sorted names, from 0. `my_train.txt` has no
 validation split: every tenth clip of each class, in order of names, is held out. The JSON list has
 one, in `visual_validation`. Clips of three frames or fewer are left out, as is usual; of those of
-no frames at all the files are missing. Frames packed into hdf5 are not read: unpack them.
+no frames at all the files are missing. A `<clip>.hdf5` holds the frames as encoded pictures in the
+dataset `video`: with the JSON list and `<clip>.pkl`, the form of BML.
 
 Annotations CC BY 4.0, clips belong to their owners. Source: Arandjelovic & Zisserman, Look, Listen
 and Learn, ICCV 2017, on the clips of Kinetics. Traps: papers count 31, 32 or 34 classes; a
@@ -29,13 +31,16 @@ from equivox.arguments import choice, number
 from equivox.data import architectures, fakes, held_out, tables
 from equivox.data.clips import (
     Clips,
+    Spectrogram,
     by_subset,
     fake_bank,
     fake_frames,
     folder,
+    frames_at,
+    frames_of,
     long_enough,
 )
-from equivox.data.decoders import Array, FilterBank, Frames
+from equivox.data.decoders import Array, FilterBank
 from equivox.data.field import Contents, Entry
 
 NAMES = """
@@ -55,8 +60,9 @@ AUDIO = {
     "npy": Array((1024, 128), channel=True),
     "npy_raw": Array((1024, 128), mean=MEAN, std=2 * STD, channel=True),
     "wav": FilterBank(rate=16_000, frames=1024, mels=128, mean=MEAN, std=STD),
+    "pkl": Spectrogram(bins=257, frames=1004),
 }
-"""A normalised filter bank, one that is not, and the sound itself."""
+"""A normalised filter bank, one that is not, the sound itself, and a ready spectrogram."""
 
 QUICK = {"size": 32, "encoder": "small"}
 
@@ -66,6 +72,7 @@ def read(
     *,
     lists: str = "txt",
     audio: str = "npy",
+    visual: str = "jpg",
     frames: int = 3,
     least: int = 4,
     size: int = 224,
@@ -75,7 +82,8 @@ def read(
 
     :param lists: "txt", or "json" for `KS_train_val.json`.
     :param audio: "npy", normalised filter banks; "npy_raw", those that are not normalised yet;
-        "wav", sounds.
+        "wav", sounds; "pkl", log spectrograms.
+    :param visual: "jpg", folders of frames, or "hdf5", one file a clip.
     :param frames: How many are taken of a clip.
     :param least: Clips of fewer frames are left out.
     :param size: Side of a frame.
@@ -86,17 +94,18 @@ def read(
     encoders = architectures.of_clip(encoder)
     number("frames", frames, least=1)
     number("least", least, least=1)
+    seen = frames_of(visual, size, frames)
     if lists == "json":
-        clips = by_subset(root / "KS_train_val.json")
+        listed = by_subset(root / "KS_train_val.json")
     else:
-        clips = {part: _clips(root / f"my_{part}.txt") for part in ("train", "test")}
-    found = {part: _entries(root, part, listed, audio) for part, listed in clips.items()}
+        listed = {part: _clips(root / f"my_{part}.txt") for part in ("train", "test")}
+    found = {part: _entries(root, part, each, audio, visual) for part, each in listed.items()}
     if lists == "txt":
         found = {**held_out.by_class(found["train"]), "test": found["test"]}
     entries, short = long_enough(found, least)
     return Contents(
         entries=entries,
-        decoders={"audio": AUDIO[audio], "visual": Frames(size=size, count=frames)},
+        decoders={"audio": AUDIO[audio], "visual": seen},
         architectures=encoders,
         classes=CLASSES,
         left_out={f"fewer than {least} frames": short},
@@ -117,16 +126,19 @@ def _clips(path: Path) -> Clips:
     return found
 
 
-def _entries(root: Path, part: str, clips: Clips, audio: str) -> list[Entry]:
-    visual, sounds = folder(root, "visual", part), folder(root, "audio", part)
-    ending = ".wav" if audio == "wav" else ".npy"
+def _entries(root: Path, part: str, listed: Clips, audio: str, visual: str) -> list[Entry]:
+    pictures, sounds = folder(root, "visual", part), folder(root, "audio", part)
+    ending = audio.removesuffix("_raw")
     return [
         Entry(
             clip,
             _number(label, f"the {part} list, clip `{clip}`"),
-            {"audio": sounds / f"{clip}{ending}", "visual": visual / clip},
+            {
+                "audio": sounds / f"{clip}.{ending}",
+                "visual": frames_at(pictures, clip, visual),
+            },
         )
-        for clip, label in clips
+        for clip, label in listed
     ]
 
 
@@ -136,7 +148,7 @@ def _number(label: str, where: str) -> int:
     return tables.class_number(label.replace(" ", "_"), CLASSES, where)
 
 
-def fake(out: Path, seed: int = 0) -> None:
+def fake(out: Path, seed: int = 0, visual: str = "jpg") -> None:
     """4 training and 2 test clips of 3 classes, and one that is too short."""
     fakes.new_folder(out)
     for part, count in (("train", 4), ("test", 2)):
@@ -146,7 +158,8 @@ def fake(out: Path, seed: int = 0) -> None:
                 clip = f"{name[:4]}{part}-{i}_000010_000020"
                 frames = 3 if (part, place, i) == ("train", 0, 3) else 5
                 drawn = seed + 100 * place + 10 * i + (part == "test")
-                fake_frames(out / f"visual_{part}" / clip, place, frames, drawn)
+                where = frames_at(out / f"visual_{part}", clip, visual)
+                fake_frames(where, place, frames, drawn)
                 fake_bank(out / f"audio_{part}" / f"{clip}.npy", place, drawn)
                 lines.append(f"{clip},10,{name}\n")
         (out / f"my_{part}.txt").write_text("".join(lines), encoding="utf-8")

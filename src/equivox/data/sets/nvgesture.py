@@ -116,18 +116,8 @@ def _subject(entry: Entry) -> str:
 
 
 def _entries(root: Path, part: str) -> list[Entry]:
-    pattern = f"nvgesture_{part}_correct*.lst"
-    lists = sorted(root.glob(pattern))
-    if not lists:
-        raise FileNotFoundError(
-            f"`{root / pattern}` should be a list. Found {tables.beside(root / pattern)}."
-        )
-    if len(lists) > 1:
-        raise ValueError(
-            f"`{root}` should hold one list `{pattern}`. Found {', '.join(p.name for p in lists)}. "
-            "Move the others away."
-        )
-    return [_entry(root, line, lists[0]) for line in tables.lines(lists[0])]
+    path = tables.single(root, f"nvgesture_{part}_correct*.lst", "Move the others away.")
+    return [_entry(root, line, path) for line in tables.lines(path)]
 
 
 def _entry(root: Path, line: str, path: Path) -> Entry:
