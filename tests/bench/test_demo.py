@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.diagnoses import balanced, example
 
-from equivox.bench import demo
+from equivox.bench import cases, demo
+from equivox.bench.cases import CASES, DIAGNOSED, JOBS, METHODS, YARDSTICKS
 from equivox.bench.comparison import ALONE, JOINT, Comparison, Run
-from equivox.bench.demo import CASES, JOBS, METHODS, YARDSTICKS
 from equivox.bench.findings import cells, diagnosis, outcome, verdict
 from equivox.bench.measure import Measurement, metric
-from equivox.bench.schedule import Finished, Job, Schedule, workers
+from equivox.bench.schedule import Job, Schedule, workers
 
 ROWS = sum(len(case.rows) for case in CASES)
 
@@ -38,7 +39,9 @@ def fabricated(data: str, row: str, seed: int, gap: float = 0.05, gain: float = 
     phi = {m: metric / len(modalities) for m in modalities}
     test = Measurement(metric, probe, probe, phi, 0.0)
     seconds = None if alone else 1.0 if row == JOINT else 1.5
-    return Run(data, row, seed, 2, metric, seconds, curves, probe, test)
+    found = (balanced if data == "balanced" else example)(case.modalities)
+    diagnosis = found if (row, seed) == (JOINT, DIAGNOSED) else None
+    return Run(data, row, seed, 2, metric, seconds, curves, probe, test, diagnosis)
 
 
 def made(job: Job) -> list[Run]:
@@ -191,14 +194,23 @@ def test_rows_need_joint_training_and_the_same_seeds() -> None:
 
 
 def test_a_run_measures_the_weights_of_the_chosen_epoch() -> None:
-    (found,) = demo.run(Job("latent2", JOINT, 0), epochs=3, samples=600)
+    (found,) = cases.run(Job("latent2", JOINT, 1), epochs=3, samples=600)
     assert {m: len(curve) for m, curve in found.curves.items()} == {"easy": 3, "hard": 3}
     assert 0 <= found.epoch < 3 and 0 < found.test.metric <= 1 and found.seconds
     assert json.loads(json.dumps(found.to_json()))["probe"] == found.probe
+    assert found.diagnosis is None  # of the first seed alone
+
+
+def test_the_joint_network_of_one_seed_is_diagnosed_at_the_chosen_epoch() -> None:
+    (found,) = cases.run(Job("latent2", JOINT, DIAGNOSED), epochs=3, samples=600)
+    assert found.diagnosis is not None
+    assert found.diagnosis.headroom.joint.value == pytest.approx(found.test.metric)
+    assert found.diagnosis.dynamics.epochs == (0, 1, 2)
+    assert "diagnosis" not in found.to_json()
 
 
 def test_the_networks_of_the_ensemble_are_the_modalities_alone() -> None:
-    whole, easy, hard = demo.run(Job("latent2", "ensemble", 0), epochs=2, samples=600)
+    whole, easy, hard = cases.run(Job("latent2", "ensemble", 0), epochs=2, samples=600)
     assert [run.row for run in (whole, easy, hard)] == ["ensemble", "alone: easy", "alone: hard"]
     assert set(hard.curves) == set(hard.probe) == set(hard.test.probe) == {"hard"}
     # A network of one modality is its own share of the logits, whatever the ensemble's weights.
@@ -209,13 +221,13 @@ def test_what_is_measured_alone_is_the_head_at_its_own_best_epoch() -> None:
     from equivox.bench.experiment import Experiment
     from equivox.bench.training import train
 
-    _, easy, _ = demo.run(Job("latent2", "ensemble", 0), epochs=2, samples=600)
-    watched = demo.Watched(apart=True)
+    _, easy, _ = cases.run(Job("latent2", "ensemble", 0), epochs=2, samples=600)
+    watched = cases.Watched(apart=True)
     chosen = Experiment("latent2", "ensemble", epochs=2, data_options={"samples": 600})
     result = train(chosen, measure=watched)
     assert result.balancer is not None
     epoch, alone = watched.restored_alone("easy", result.balancer)
-    view = demo.only(chosen.load(), "easy")
+    view = cases.only(chosen.load(), "easy")
     assert metric(alone, view.loader("test")) == pytest.approx(easy.test.metric)
     assert metric(alone, view.loader("validation")) == pytest.approx(easy.validation)
     assert epoch == easy.epoch
@@ -239,8 +251,14 @@ def test_it_leaves_a_page_the_runs_and_the_lines_to_paste(
         assert said in printed.lower()
     assert str(tmp_path / "out" / "index.html") in printed
     page = (tmp_path / "out" / "index.html").read_text()
-    for said in ("Joint training neglects", "Nothing to cure", "equivox demo --seeds 2", "<svg"):
+    for said in ("Joint training neglects", "Nothing to cure", "equivox demo --seeds 2"):
         assert said in page
+    for case in CASES:
+        assert f'href="{case.data}.html"' in page
+        diagnosed = (tmp_path / "out" / f"{case.data}.html").read_text()
+        assert "Methods compared" in diagnosed and "equivox demo --seeds 2" in diagnosed
+        twin = json.loads((tmp_path / "out" / f"{case.data}.json").read_text())
+        assert twin["modalities"] == list(case.modalities)
     assert len(json.loads((tmp_path / "out" / "runs.json").read_text())) == 2 * ROWS
 
 
@@ -307,10 +325,9 @@ def test_the_loop_begins_with_the_simplest_cure_unless_a_method_is_better() -> N
     assert "ev.MMPareto()" in demo.loop(comparisons)
 
 
-def test_the_page_of_one_seed_says_so() -> None:
-    from equivox.report.demonstration import demonstration
-
-    comparisons = [comparison(case.data, seeds=1) for case in CASES]
-    finished = Finished(runs_of(1), 1, 3, 50.0, "the budget of 50 s allows no more")
-    page = demonstration(comparisons, ["about"] * 3, METHODS, finished, "loop")
-    assert "1 of 3 seeds" in page and "nan" not in page.lower().replace("finance", "")
+def test_no_yardstick_beats_joint_training_where_that_is_the_best() -> None:
+    found = comparison("balanced")
+    found.best = JOINT
+    assert verdict(found).endswith("no yardstick beats joint training.")
+    found.best = "ensemble"
+    assert "ensemble, does not beat joint training (" in verdict(found)

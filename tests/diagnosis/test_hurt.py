@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import equivox as ev
 from equivox.diagnosis.answers import BLANKINGS, Answers
-from equivox.diagnosis.hurt import MOST_CASES, cases, classes, hurt
+from equivox.diagnosis.hurt import MOST_CASES, Case, cases, class_names, classes, hurt, varied
 from equivox.task import Classification, Dense, MultiLabel, Regression, Task
 
 
@@ -120,6 +123,42 @@ def test_dense_positions() -> None:
 def test_unknown_modality() -> None:
     with pytest.raises(ValueError, match=r"`modality` should be one of .*Found `bb`"):
         hurt(FOUND, ALONE, "bb")
+
+
+def balancer(task: Task, outputs: int = 2) -> ev.Balancer:
+    encoders = {m: torch.nn.Linear(1, 2) for m in "ab"}
+    return ev.Balancer(ev.Multimodal(encoders, ev.Concat({"a": 2, "b": 2}, outputs)), task=task)
+
+
+class Named:
+    """A loader of a data set with class names."""
+
+    def __init__(self, classes: Any) -> None:
+        self.dataset = SimpleNamespace(classes=classes)
+
+
+def test_class_names_are_given_or_those_of_the_data_set() -> None:
+    network = balancer(Classification(2))
+    assert class_names(network, ["cat", "dog"], Named(["x", "y"])) == ("cat", "dog")
+    assert class_names(network, None, Named(["x", "y"])) == ("x", "y")
+    assert class_names(network, None, [1, 2, 3]) == ()
+    assert class_names(network, (), Named(["x", "y"])) == ()
+
+
+@pytest.mark.parametrize("classes", [["x", "y", "z"], {"x": 0, "y": 1}, 2])
+def test_class_names_that_do_not_fit_are_left_to_the_data_set(classes: Any) -> None:
+    assert class_names(balancer(Classification(2)), None, Named(classes)) == ()
+
+
+@pytest.mark.parametrize("task", [Classification(2), Regression()])
+def test_given_class_names_have_to_fit(task: Task) -> None:
+    with pytest.raises(ValueError, match=r"Found 3 names\. Pass one a class"):
+        class_names(balancer(task), ["a", "b", "c"], [])
+
+
+def test_varied_takes_turns_between_the_targets() -> None:
+    found = [Case(i, target, 0, 0, None, None, None) for i, target in enumerate("xxyxy")]
+    assert [case.index for case in varied(found)] == [0, 2, 1, 4, 3]
 
 
 def test_json_is_plain() -> None:

@@ -17,6 +17,14 @@ from typing import Any
 PATIENCE = 120.0
 """Seconds that an answer may take: the machine may be busy with other tests."""
 
+DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))"
+FILLED = """[...document.querySelectorAll('.plot')].filter((p) =>
+    !p.querySelector('.main-svg') || !p.querySelector('.point path, .points path, .js-line')
+).map((p) => p.ariaLabel)"""
+FITTING = """[...document.querySelectorAll('.plot')].every((p) =>
+    p.querySelector('.main-svg').clientWidth === p.clientWidth)"""
+WIDER = "document.documentElement.scrollWidth - innerWidth"
+
 
 def binary() -> str | None:
     """Where Chromium is, or None."""
@@ -101,9 +109,10 @@ class Browser:
         return found
 
     def requests(self) -> list[str]:
-        """All that was asked for, the files too."""
+        """All that was asked for, the files too, but not what is in the page itself."""
         asked = [e for e in self.events if e.get("method") == "Network.requestWillBeSent"]
-        return [event["params"]["request"]["url"] for event in asked]
+        urls = [event["params"]["request"]["url"] for event in asked]
+        return [url for url in urls if not url.startswith("data:")]
 
     def _until(self, done: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + PATIENCE

@@ -8,16 +8,19 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import torch
+
 from equivox.diagnosis.calibration import Calibration
 from equivox.diagnosis.conflict import Agreement, Conflict
 from equivox.diagnosis.contribution import Contribution
 from equivox.diagnosis.data_checks import Finding
 from equivox.diagnosis.diagnose import Diagnosis
-from equivox.diagnosis.dynamics import Dynamics
+from equivox.diagnosis.dynamics import Dynamics, Onset
 from equivox.diagnosis.headroom import Headroom
 from equivox.diagnosis.hurt import Case, Hurt, HurtClass
 from equivox.diagnosis.metric import Estimate
 from equivox.diagnosis.prescription import Advice
+from equivox.diagnosis.preview import Preview, preview
 from equivox.diagnosis.probes import Probe
 from equivox.diagnosis.robustness import Curve, Robustness
 from equivox.diagnosis.use import Route, Use
@@ -38,7 +41,13 @@ def example(names: Sequence[str] = ("easy", "hard"), note: str = "a note") -> Di
     known[last] = Neglect(last, about(0.041), 0.02, 0.03, True, True, True)
     alone = {m: about(0.9 - 0.02 * i) for i, m in enumerate(names)}
     verdict = Verdict(
-        IMBALANCED, (last,), False, about(0.013), (f"`{last}` is neglected: {note}.",), known
+        IMBALANCED,
+        (last,),
+        False,
+        about(0.013),
+        (f"`{last}` is neglected: {note}.",),
+        known,
+        metric="accuracy",
     )
     return Diagnosis(
         task="Classification(classes=3, label_smoothing=0.0)",
@@ -67,7 +76,15 @@ def example(names: Sequence[str] = ("easy", "hard"), note: str = "a note") -> Di
         ),
         epochs_alone={m: (12, m != last) for m in names},
         prescription=(
-            Advice("unimodal_losses", "Add a loss.", "a gap", "ev.UnimodalLosses()", "1.02", note),
+            Advice(
+                "unimodal_losses",
+                "Add a loss.",
+                "a gap",
+                "ev.UnimodalLosses()",
+                "1.02",
+                note,
+                about(0.025),
+            ),
             Advice("", "Look at the data.", "", "", "", ""),
         ),
         dynamics=_dynamics(names),
@@ -76,6 +93,9 @@ def example(names: Sequence[str] = ("easy", "hard"), note: str = "a note") -> Di
             "experiment": {"note": note},
             "versions": {"equivox": "0.1.0", "torch": "2.13.0"},
         },
+        metric="accuracy",
+        classes=(f"zero, {note}", "one", "two"),
+        previews={548 + i: _previews(names, note) for i in range(2)},
     )
 
 
@@ -93,12 +113,15 @@ def regression(names: Sequence[str] = ("easy", "hard")) -> Diagnosis:
     return replace(
         found,
         task="Regression(outputs=1)",
+        metric="R²",
         routing=(),
         calibration=Calibration("zero", {}, {}),
         conflict=None,
         dynamics=None,
         hurt=Hurt(names[-1], about(0.4), (), (case,)),
         receipt={},
+        classes=(),
+        previews={},
     )
 
 
@@ -120,6 +143,7 @@ def with_gaps() -> Diagnosis:
             m: Robustness(UNKNOWN, {"zero": UNKNOWN}, Curve("exchange", (), ())) for m in names
         },
         hurt=Hurt("hard", UNKNOWN, (), ()),
+        previews={},
         data=(),
         prescription=(),
         dynamics=Dynamics(names, (0, 1), {"probe": {"easy": (None, 0.5), "hard": (None, None)}}),
@@ -160,6 +184,17 @@ def _cases() -> tuple[Case, ...]:
     return tuple(Case(548 + i, 2, 1, 2, 0.75, 0.99, None) for i in range(3))
 
 
+def _previews(names: Sequence[str], note: str) -> dict[str, Preview]:
+    """One of each kind, as far as there are modalities."""
+    kinds = [
+        preview(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))),
+        Preview("text", note),
+        Preview("signal", [[0.0, 1.0, 0.5], [0.25, 0.25, 0.25]]),
+        Preview("vector", [-1.0, 0.0, 2.5]),
+    ]
+    return dict(zip(names, kinds, strict=False))
+
+
 def _dynamics(names: Sequence[str]) -> Dynamics:
     epochs = (0, 1, 2, 3)
     curves: dict[str, Any] = {
@@ -168,4 +203,5 @@ def _dynamics(names: Sequence[str]) -> Dynamics:
     }
     curves["probe"] = dict.fromkeys(names, (0.5, None, 0.625, None))
     curves["a_new_one"] = {names[0]: (-1.0, 0.0, 1.0, math.nan)}
-    return Dynamics(tuple(names), epochs, curves)
+    onset = {m: Onset(None, None, None) for m in names} | {names[-1]: Onset(2, 3, None)}
+    return Dynamics(tuple(names), epochs, curves, onset)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from equivox.report.page import Markup, code, escaped, figure, page, save, table, tag
+from equivox.report.page import Markup, code, escaped, page, save_all, table, tag
 
 HOSTILE = "<script>alert('x')</script> & \"more\""
 
@@ -43,7 +43,6 @@ def test_text_and_attributes_are_escaped_wherever_they_enter() -> None:
     body = [
         tag("p", HOSTILE, title=HOSTILE),
         table(HOSTILE, [HOSTILE, HOSTILE], [[HOSTILE, HOSTILE]]),
-        figure(HOSTILE, HOSTILE),
         code(HOSTILE),
     ]
     whole = parsed(page(HOSTILE, *body))
@@ -78,8 +77,8 @@ def test_rows_have_the_length_of_the_header() -> None:
 
 def test_saving_makes_folders_and_replaces_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "page.html"
-    assert save("first", path) == path.absolute()
-    save("second", path)
+    save_all({path: "first"})
+    save_all({path: "second"})
     assert path.read_text() == "second"
     assert os.listdir(path.parent) == ["page.html"]
 
@@ -87,13 +86,14 @@ def test_saving_makes_folders_and_replaces_whole(tmp_path: Path) -> None:
 def test_a_failed_save_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save("first", tmp_path / "page.html")
+    path = tmp_path / "page.html"
+    save_all({path: "first"})
 
     def full(source: object, target: object) -> None:
         raise OSError(f"No space left for {source} at {target}")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        save("second", path)
+        save_all({path: "second"})
     assert path.read_text() == "first"
     assert os.listdir(tmp_path) == ["page.html"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import statistics as plain
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from equivox.bench.measure import Measurement
 from equivox.bench.statistics import Difference, Interval, interval, paired
+
+if TYPE_CHECKING:
+    from equivox.diagnosis import Diagnosis
 
 JOINT = "joint"
 ALONE = "alone: "
@@ -31,7 +34,7 @@ class Run:
     None where it was not timed by itself; `curves`, each encoder's probe on the validation data,
     epoch by epoch; `probe`, a logistic one on the test data after the last epoch, of what is
     compared: joint training and each modality alone; `test`, measured with the weights of the
-    chosen epoch.
+    chosen epoch; `diagnosis` of the network, where one was made, which is not a part of the JSON.
     """
 
     data: str
@@ -43,10 +46,13 @@ class Run:
     curves: Mapping[str, Sequence[float]]
     probe: Mapping[str, float]
     test: Measurement
+    diagnosis: Diagnosis | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The run in plain values."""
-        return asdict(self)
+        plain = asdict(replace(self, diagnosis=None))
+        del plain["diagnosis"]
+        return plain
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,11 @@ class Comparison:
     def helps(self) -> bool:
         """Whether the best yardstick beats joint training by the margin and the noise."""
         return exceeds(self.row(self.best).over_joint, MARGIN)
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """That of the joint network of one seed, where it was made."""
+        return next((r.diagnosis for r in self.runs[JOINT].values() if r.diagnosis), None)
 
     @property
     def nothing_to_cure(self) -> bool:

@@ -67,11 +67,13 @@ def verdict(comparison: Comparison) -> str:
         "over joint training)"
     )
     if comparison.nothing_to_cure:
-        return (
-            "Nothing to cure here: no encoder falls short of its training alone, and the best "
-            f"yardstick, {label(best.name)}, does not beat joint training "
+        beaten = (
+            "no yardstick beats joint training."
+            if best.name == JOINT
+            else f"the best yardstick, {label(best.name)}, does not beat joint training "
             f"({signed(best.over_joint.mean)}{plus_minus(best.over_joint.half)})."
         )
+        return f"Nothing to cure here: no encoder falls short of its training alone, and {beaten}"
     if not names:
         return f"No encoder is neglected, yet a simple baseline is better: {gain}."
     return f"Joint training neglects {names}. The best yardstick is {gain}."

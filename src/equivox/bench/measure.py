@@ -118,12 +118,14 @@ def _probed(
 
 
 def contributions(balancer: Balancer, loader: Iterable[Any]) -> dict[str, float]:
-    """The exact Shapley value of each modality for the metric of the method's prediction.
+    """The Shapley value of each modality for the metric of the method's prediction.
 
     v(S) is the metric with zeros for the features of all modalities outside S. Encoders run once.
     The values add up to v(all) - v(none); none is not zero, but mostly the share of one class.
 
-    :raises ValueError: For what `diagnosis.gather` refuses, such as more than eight modalities.
+    Exact for up to eight modalities, and sampled for more, see `diagnosis.contribution`.
+
+    :raises ValueError: For what `diagnosis.gather` refuses.
     """
     rows = sample_contributions(gather(balancer, loader, blankings=("zero",)))
     return {m: float(x.mean()) for m, x in rows.items()}

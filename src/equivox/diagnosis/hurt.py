@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from equivox.diagnosis.metric import Estimate, estimate
 from equivox.errors import nearest
 from equivox.functional.confidence import confidence
 from equivox.task import Classification, Dense, MultiLabel, Regression, Task
+
+if TYPE_CHECKING:
+    from equivox.balancer import Balancer
 
 MOST_CASES = 24
 
@@ -92,6 +96,25 @@ def hurt(answers: Answers, alone: Mapping[str, Tensor], modality: str) -> Hurt:
     return Hurt(modality, estimate(missed), classes(answers, alone, modality), listed)
 
 
+def class_names(balancer: Balancer, given: Sequence[str] | None, loader: Any) -> tuple[str, ...]:
+    """The names of the classes: those given, or the attribute `classes` of a loader's data set.
+
+    Empty where neither is there, or the task has no classes.
+
+    :raises ValueError: For another number of given names than there are outputs.
+    """
+    known = getattr(getattr(loader, "dataset", None), "classes", ()) if given is None else given
+    outputs = 0 if isinstance(balancer.task, Regression) else balancer.model.outputs
+    if isinstance(known, Sequence) and len(known) == outputs:
+        return tuple(map(str, known))
+    if given:
+        raise ValueError(
+            f"`classes` should name each of the {outputs} classes. Found {len(given)} names. Pass "
+            "one a class, in the order of their numbers."
+        )
+    return ()
+
+
 def classes(answers: Answers, alone: Mapping[str, Tensor], modality: str) -> tuple[HurtClass, ...]:
     """The classes that occur, those of which the network misses most first."""
     task, target = answers.task, answers.target
@@ -124,6 +147,16 @@ def cases(answers: Answers, alone: Tensor, most: int = MOST_CASES) -> tuple[Case
     chosen = _missed(answers, alone).nonzero().flatten()
     order = by[chosen].argsort(descending=True, stable=True)
     return tuple(_case(answers, alone, int(row)) for row in chosen[order][:most])
+
+
+def varied(cases: Sequence[Case]) -> list[Case]:
+    """The same cases, the first of every target before the second of any."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for case in cases:
+        turns.append(seen[str(case.target)])
+        seen[str(case.target)] += 1
+    return [case for _, case in sorted(zip(turns, cases, strict=True), key=lambda pair: pair[0])]
 
 
 def _case(answers: Answers, alone: Tensor, row: int) -> Case:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equivox.diagnosis.metric import Estimate
-from equivox.diagnosis.verdict import BALANCED, IMBALANCED, THRESHOLDS, limit
+from equivox.diagnosis.verdict import THRESHOLDS
 from equivox.report import diagnosis_failures as failures
 from equivox.report import diagnosis_sections as sections
 from equivox.report import diagnosis_training as training
-from equivox.report.diagnosis_failures import hurt_share
-from equivox.report.diagnosis_parts import metric, percent, section
+from equivox.report.diagnosis_hurt import hurt
+from equivox.report.diagnosis_parts import Section, cell, section, terms
+from equivox.report.diagnosis_verdict import headline, verdict
 from equivox.report.page import Markup, code, joined, marked, save_all, table, tag
 from equivox.report.page import page as document
-from equivox.report.plots import decimal, said_of, scripts
+from equivox.report.plots import scripts
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis
@@ -42,14 +40,19 @@ CONTENTS = {
 """The sections in their order."""
 
 
-def page(found: Diagnosis) -> str:
-    """One HTML document that works without a network; its figures need a browser's scripts."""
+def page(found: Diagnosis, *, about: str = "", added: Sequence[Section] = ()) -> str:
+    """One HTML document that works without a network; its figures need a browser's scripts.
+
+    :param about: What is said below the title: what was diagnosed.
+    :param added: Further sections, which follow what is to be done.
+    """
     script = "The figures need JavaScript. Their numbers are in the tables and captions."
     return document(
         headline(found),
-        *_verdict(found),
+        tag("p", about) if about else "",
+        verdict(found),
         tag("noscript", tag("p", script, class_="notice")),
-        _contents(),
+        _contents(added),
         sections.headroom(found),
         sections.contributions(found),
         sections.use(found),
@@ -57,9 +60,10 @@ def page(found: Diagnosis) -> str:
         training.conflict(found),
         failures.robustness(found),
         failures.calibration(found),
-        failures.hurt(found),
+        hurt(found),
         failures.data_checks(found),
-        _prescription(found.prescription),
+        _prescription(found),
+        *(section(*each) for each in added),
         _rules(),
         _receipt(found),
         scripts(),
@@ -92,155 +96,55 @@ def save(found: Diagnosis, path: Path) -> Path:
 
 def notebook(found: Diagnosis) -> str:
     """The page in a frame, for a notebook: its style and scripts stay inside."""
-    frame = 'style="width:100%;height:40rem;border:1px solid #8888" sandbox="allow-scripts"'
-    title = html.escape(headline(found))
-    return f'<iframe title="{title}" {frame} srcdoc="{html.escape(page(found))}"></iframe>'
+    style = "width:100%;height:40rem;border:1px solid #8888"
+    allowed = "allow-scripts allow-downloads"
+    return tag("iframe", title=headline(found), style=style, sandbox=allowed, srcdoc=page(found))
 
 
-def text(found: Diagnosis) -> str:
-    """The verdict, a line for each modality, and what to do, for a terminal."""
-    heads = ["modality", "alone", "probe", "alone", "gap", "contribution", "listening", "reliance"]
-    rows = [heads, *(_line(found, m) for m in found.modalities)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    return "\n".join(
-        [
-            headline(found),
-            *(_indented(said) for said in (*found.verdict.reasons, _gain(found))),
-            "",
-            *("  ".join(x.ljust(w) for x, w in zip(r, widths, strict=True)).rstrip() for r in rows),
-            "",
-            *(f"{i}. {_advised(advice)}" for i, advice in enumerate(found.prescription, 1)),
-        ]
-    ).rstrip()
-
-
-def _indented(said: str) -> str:
-    return textwrap.fill(said, 98, initial_indent="  ", subsequent_indent="  ")
-
-
-def _line(found: Diagnosis, m: str) -> list[str]:
-    probe, known = found.probes.get(m), found.verdict.modalities.get(m)
-    contributed = next(iter(found.contributions.values())).values.get(m)
-    values = [found.headroom.alone.get(m)]
-    values += [probe.joint, probe.alone, probe.gap] if probe else [None, None, None]
-    numbers = [decimal(x.value) if x else "-" for x in [*values, contributed]]
-    shares = [percent(known.listening), percent(known.reliance)] if known else ["-", "-"]
-    return [m, *("-" if x == "not measured" else x for x in [*numbers, *shares])]
-
-
-def _advised(advice: Advice) -> str:
-    return f"`{advice.method}`: {advice.what}" if advice.method else advice.what
-
-
-# ── the verdict ─────────────────────────────────────────────────────────────────────────────────
-
-
-def headline(found: Diagnosis) -> str:
-    """The verdict in a few words.
-
-    The kind and who it is about: the title of the page and the first line in a terminal.
-    """
-    kind = found.verdict.kind
-    if kind == IMBALANCED:
-        *others, last = (f"“{m}”" for m in found.verdict.neglected)
-        who = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-        return f"Imbalanced: {who} neglected"
-    if found.verdict.synergistic:
-        return "Synergistic: balancing will not help"
-    return "Balanced: nothing to cure" if kind == BALANCED else "Cannot tell who is neglected"
-
-
-def _verdict(found: Diagnosis) -> list[Markup]:
-    good = " good" if found.verdict.kind == BALANCED else ""
-    facts = {
-        "How much": _how_much(found),
-        "How sure": _how_sure(found),
-        "To be gained": _gain(found),
-        "First thing to do": _advised(found.prescription[0]) if found.prescription else "",
-    }
-    pairs = [tag(k, x) for name, said in facts.items() if said for k, x in _term(name, said)]
-    return [
-        *(tag("p", marked(r), class_=f"finding{good}") for r in found.verdict.reasons),
-        tag("dl", *pairs, class_="facts"),
-    ]
-
-
-def _term(name: str, said: str) -> list[tuple[str, str]]:
-    return [("dt", name), ("dd", marked(said))]
-
-
-def _how_much(found: Diagnosis) -> str:
-    known, hurt = found.verdict.modalities, found.hurt
-    if not known:
-        return ""
-    if found.verdict.kind == IMBALANCED:
-        return f"`{hurt.modality}` alone {hurt_share(found)}."
-    largest = known[found.verdict.suspect]
-    return (
-        f"The largest gap of a probe is that of `{largest.modality}`, {said_of(largest.gap)}; the "
-        f"network listens to it {percent(largest.listening)} as far as a late fusion does."
-    )
-
-
-def _how_sure(found: Diagnosis) -> str:
-    count = found.samples.get("test")
-    said = (
-        f"Intervals are 95 % over {f'{count:,} ' if count else ''}test samples of one network; "
-        "another seed may differ."
-    )
-    if found.verdict.kind == IMBALANCED:
-        said = (
-            "Three signals agree: the probe falls short by at least "
-            f"{limit('probe gap'):.2f} and beyond its interval, and both interventions are below "
-            f"{limit('listening'):.0%} of a late fusion. " + said
-        )
-    return said
-
-
-def _gain(found: Diagnosis) -> str:
-    gain, name = found.verdict.gain, metric(found)
-    if gain.value != gain.value:
-        return "Not measured."
-    said = f"{_signed(gain)} {name}, what a late fusion gains over the network"
-    if found.verdict.kind == IMBALANCED and gain.low > 0:
-        return f"{said}: the least that balancing can be expected to gain."
-    return f"{said}{'.' if gain.low > 0 else ': no gain for sure.'}"
-
-
-def _signed(x: Estimate) -> str:
-    return f"{x.value:+.3f} ({x.low:+.3f} to {x.high:+.3f})"
-
-
-def _contents() -> Markup:
-    links = [tag("li", tag("a", title, href=f"#{name}")) for name, title in CONTENTS.items()]
+def _contents(added: Sequence[Section]) -> Markup:
+    titles = list(CONTENTS.items())
+    place = list(CONTENTS).index("rules")
+    titles[place:place] = [(each.name, each.title) for each in added]
+    links = [tag("li", tag("a", title, href=f"#{name}")) for name, title in titles]
     return tag("nav", tag("ul", *links, class_="contents"), aria_label="Sections")
 
 
 # ── what to do, and where it comes from ─────────────────────────────────────────────────────────
 
 
-def _prescription(advices: Sequence[Advice]) -> Markup:
+def _prescription(found: Diagnosis) -> Markup:
+    advices = list(enumerate(found.prescription, 1))
     order = "In this order: simple yardsticks first, then methods, by cost and by evidence."
     none = "No rule gives an advice. Cure what is said above, and diagnose again."
     return section(
         "prescription",
         CONTENTS["prescription"],
         tag("p", order if advices else none),
-        *(_advice(i, advice) for i, advice in enumerate(advices, 1)),
+        _expected(found) if any(advice.method for _, advice in advices) else "",
+        *(_advice(i, advice) for i, advice in advices),
     )
 
 
+def _expected(found: Diagnosis) -> Markup:
+    """What each advice is expected to gain and costs, at a glance."""
+    rows = [
+        [f"{i}. {advice.method or advice.what}", cell(advice.gain) if advice.gain else "-",
+         advice.cost or "-"]
+        for i, advice in enumerate(found.prescription, 1)
+    ]  # fmt: skip
+    caption = (
+        f"The {found.verdict.metric} that each may gain over the network, which is a share of what "
+        "a late fusion gains, and the cost of a step as a multiple of plain training"
+    )
+    return tag("div", table(caption, ["", "expected gain", "cost"], rows), class_="compact narrow")
+
+
 def _advice(number: int, advice: Advice) -> Markup:
-    facts = {
-        "Signal": advice.signal,
-        "Cost of a step": f"{advice.cost} times that of plain training" if advice.cost else "",
-        "Not if": advice.not_if,
-    }
-    pairs = [tag(k, x) for name, said in facts.items() if said for k, x in _term(name, said)]
+    facts = {"Signal": advice.signal, "Not if": advice.not_if}
     title = [tag("code", advice.method), ": "] if advice.method else []
     return joined(
         tag("h3", f"{number}. ", *title, marked(advice.what)),
-        tag("dl", *pairs, class_="facts"),
+        terms({name: marked(said) for name, said in facts.items() if said}),
         code(advice.lines) if advice.lines else "",
     )
 
@@ -270,18 +174,13 @@ def _receipt(found: Diagnosis) -> Markup:
         "epochs alone": ", ".join(f"{m} {n}" for m, (n, _) in found.epochs_alone.items()),
         **({k: str(x) for k, x in versions.items()} if isinstance(versions, Mapping) else {}),
     }
-    pairs = [tag(kind, x) for name, fact in facts.items() for kind, x in _plain_term(name, fact)]
     others = {k: x for k, x in receipt.items() if k not in ("versions", "command")}
     parts = [code(str(receipt["command"]))] if receipt.get("command") else []
-    parts.append(tag("dl", *pairs))
+    parts.append(terms(facts))
     if others:
         written = json.dumps(others, indent=1, ensure_ascii=False)
         parts.append(tag("details", tag("summary", "Configuration"), code(written)))
     return section("receipt", CONTENTS["receipt"], *parts, _download(found))
-
-
-def _plain_term(name: str, fact: str) -> list[tuple[str, str]]:
-    return [("dt", name), ("dd", fact)]
 
 
 def _download(found: Diagnosis) -> Markup:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from equivox.report.diagnosis_parts import (
     BLANKED,
     BLANKING_COLOURS,
     MOST_ROWS,
     beside,
+    capital,
     cell,
     charts_of,
     folded,
     metric,
-    percent,
     section,
 )
-from equivox.report.page import Markup, joined, marked, table, tag
-from equivox.report.plots import Plot, Series, bars, decimal, lines, modality_colour
+from equivox.report.numbers import decimal
+from equivox.report.page import Markup, marked, table, tag
+from equivox.report.plots import Plot, Series, bars, lines, modality_colour
 
 if TYPE_CHECKING:
     from equivox.diagnosis.data_checks import Finding
     from equivox.diagnosis.diagnose import Diagnosis
-    from equivox.diagnosis.hurt import Case, HurtClass
     from equivox.diagnosis.robustness import Robustness
 
 
@@ -40,7 +40,7 @@ def robustness(found: Diagnosis) -> Markup:
         return [m, cell(r.whole), *(cell(r.missing.get(h)) for h in hows), cell(last)]
 
     numbers = table(
-        f"{metric(found)} of the network when one modality fails".capitalize(),
+        capital(f"{metric(found)} of the network when one modality fails"),
         heads,
         [row(m, r) for m, r in found.robustness.items()],
     )
@@ -98,74 +98,6 @@ def calibration(found: Diagnosis) -> Markup:
     if len(cut) < len(kept):
         caption += f" {len(kept) - len(cut)} other subsets are in the JSON twin."
     return section("calibration", "Calibration", beside(caption, chart, numbers))
-
-
-def hurt(found: Diagnosis) -> Markup:
-    """The classes and samples that the modality alone would have got right."""
-    of = found.hurt
-    regression = found.task.startswith("Regression")
-    said = joined(tag("strong", of.modality), f" alone {hurt_share(found)}.")
-    parts: list[str] = [tag("p", said)]
-    if of.classes:
-        parts.append(_classes(found, of.classes))
-    if of.cases:
-        parts.append(_cases(of.cases, of.modality, regression))
-    return section("hurt", "Who is hurt", *parts)
-
-
-def hurt_share(found: Diagnosis) -> str:
-    """How many samples the modality alone answers better, in words."""
-    of = found.hurt.share
-    regression = found.task.startswith("Regression")
-    how = "with a smaller error" if regression else "rightly where the network is wrong"
-    if of.value != of.value:
-        return "was not compared with the network sample by sample"
-    return f"answers {of.value:.1%} ({of.low:.1%} to {of.high:.1%}) of the test samples {how}"
-
-
-def _classes(found: Diagnosis, classes: Sequence[HurtClass]) -> Markup:
-    shown = classes[:MOST_ROWS]
-    modality = found.hurt.modality
-    rows = [f"class {c.number}" for c in shown]
-    series = [
-        Series("the network", [c.network for c in shown], "--s1"),
-        Series(f"{modality} alone", [c.alone.get(modality) for c in shown], "--s2"),
-    ]
-    chart = bars("What is found of each class", "recall", rows, series)
-    numbers = table(
-        f"Recall of the network and of {modality} alone, the most missed classes first",
-        ["class", "network", "alone", "missed"],
-        [
-            [joined(str(c.number), tag("small", f"{c.samples} samples")), cell(c.network),
-             cell(c.alone.get(modality)), cell(c.missed)]
-            for c in shown
-        ],
-    )  # fmt: skip
-    cut = f" {len(shown)} of {len(classes)} classes." if len(shown) < len(classes) else ""
-    caption = f"Missed is what {modality} alone finds and the network does not.{cut}"
-    return beside(caption, chart, numbers)
-
-
-def _cases(cases: Sequence[Case], modality: str, regression: bool) -> Markup:
-    def row(c: Case) -> list[str]:
-        said = [_answer(x) for x in (c.target, c.network, c.modality)]
-        sure = (
-            [decimal(c.excess)]
-            if regression
-            else [percent(c.network_confidence), percent(c.modality_confidence)]
-        )
-        return [str(c.index), *said, *sure]
-
-    last = ["excess of the squared error"] if regression else ["sure: network", "sure: alone"]
-    heads = ["sample", "truth", "network", "alone", *last]
-    why = f"Test samples by number, those first where {modality} alone is surest"
-    return folded(f"{len(cases)} samples to look at", table(why, heads, [row(c) for c in cases]))
-
-
-def _answer(x: Any) -> str:
-    if isinstance(x, float):
-        return decimal(x)
-    return ", ".join(map(_answer, x)) or "none" if isinstance(x, (list, tuple)) else str(x)
 
 
 def data_checks(found: Diagnosis) -> Markup:

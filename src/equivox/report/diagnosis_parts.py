@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from equivox.diagnosis.metric import Estimate
+from equivox.report.numbers import decimal, said_of
 from equivox.report.page import Markup, joined, tag
-from equivox.report.plots import Plot, decimal, drawn, said_of
+from equivox.report.plots import Plot, drawn
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis
@@ -28,9 +29,27 @@ _METRICS = {
 }
 
 
+class Section(NamedTuple):
+    """A part of a page that does not come from the diagnosis."""
+
+    name: str
+    title: str
+    body: Markup
+
+
 def metric(found: Diagnosis) -> str:
-    """What the metric of the task is called."""
+    """What the metric is called that was asked for."""
+    return found.metric or usual_metric(found)
+
+
+def usual_metric(found: Diagnosis) -> str:
+    """What the usual metric of the task is called."""
     return _METRICS.get(found.task.partition("(")[0], "metric")
+
+
+def capital(text: str) -> str:
+    """The beginning of a sentence; `str.capitalize` makes "Macro f1" of "macro F1"."""
+    return text[:1].upper() + text[1:]
 
 
 def section(name: str, title: str, *parts: str) -> Markup:
@@ -48,6 +67,14 @@ def cell(x: Estimate | float | None) -> Markup:
 def percent(x: float | None) -> str:
     """A share in words."""
     return "not measured" if x is None or x != x else f"{x:.0%}"
+
+
+def terms(facts: Mapping[str, str]) -> Markup:
+    """Names, and what is said of each."""
+    pairs = [
+        tag(kind, x) for pair in facts.items() for kind, x in zip(("dt", "dd"), pair, strict=True)
+    ]
+    return tag("dl", *pairs, class_="facts")
 
 
 def folded(summary: str, inside: Markup) -> Markup:

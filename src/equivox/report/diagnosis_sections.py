@@ -11,15 +11,18 @@ from equivox.report.diagnosis_parts import (
     BLANKING_COLOURS,
     MOST_ROWS,
     beside,
+    capital,
     cell,
     charts_of,
     folded,
     metric,
     percent,
     section,
+    usual_metric,
 )
+from equivox.report.numbers import decimal, said_of
 from equivox.report.page import Markup, marked, table, tag
-from equivox.report.plots import Plot, Series, bars, decimal, said_of
+from equivox.report.plots import Plot, Series, bars
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis
@@ -45,7 +48,7 @@ def headroom(found: Diagnosis) -> Markup:
         f"{head.best_single} alone over the network": head.single_gain,
     }
     numbers = table(
-        f"{metric(found)}, with 95 % intervals over the samples".capitalize(),
+        capital(f"{metric(found)}, with 95 % intervals over the samples"),
         ["", "value", "interval"],
         [["chance", decimal(head.chance), ""]]
         + [[row, *_apart(x)] for row, x in zip(rows, values, strict=True)]
@@ -55,8 +58,8 @@ def headroom(found: Diagnosis) -> Markup:
     calm = "Neither late fusion nor the best single modality beats the network for sure."
     said = alarm + "something is to be had." if head.alarm else calm
     caption = (
-        "The dotted line is chance. Late fusion is the mean of the models trained alone. The best "
-        f"single modality, {head.best_single}, was chosen on the validation data."
+        "The dotted line is chance. Late fusion adds up what the models trained alone say. The "
+        f"best single modality, {head.best_single}, was chosen on the validation data."
     )
     return section(
         "headroom", "Headroom", tag("p", said), _unfinished(found), beside(caption, chart, numbers)
@@ -76,8 +79,10 @@ def contributions(found: Diagnosis) -> Markup:
     rows: list[list[str]] = [[m, *(cell(s.values[i]) for s in shown)] for i, m in enumerate(names)]
     every = list(found.contributions.values())
     rows.append(["imbalance", *(decimal(each.imbalance) for each in every)])
+    sampled = any(each.sampled for each in every)
+    how = "sampled over random orders of the modalities" if sampled else "exact, over all subsets"
     caption = (
-        f"Exact Shapley values of the {metric(found)} over all subsets, by what stands for what is "
+        f"Shapley values of the {metric(found)}, {how}, by what stands for what is "
         "left out. They add up to what the network gains over having none. Where the three "
         "disagree, trust none of them alone."
     )
@@ -109,7 +114,12 @@ def _routing(found: Diagnosis) -> Markup:
         return tag("p", why, class_="soft")
     largest = sorted(found.routing, key=lambda r: -r.samples)[:MOST_ROWS]
     rows = [
-        [_right(r.right, found.modalities), str(r.samples), f"{r.share:.1%}", cell(r.metric)]
+        [
+            _right(r.right, list(found.headroom.alone)),
+            str(r.samples),
+            f"{r.share:.1%}",
+            cell(r.metric),
+        ]
         for r in found.routing
         if r in largest
     ]
@@ -120,7 +130,7 @@ def _routing(found: Diagnosis) -> Markup:
         "Routing: the test samples by who answers rightly when trained alone. In the last group "
         "none does: what the network gets right there is synergy." + cut
     )
-    heads = ["right alone", "samples", "share", f"{metric(found)} of the network"]
+    heads = ["right alone", "samples", "share", f"{usual_metric(found)} of the network"]
     return tag("div", table(caption, heads, rows), class_="compact")
 
 

@@ -45,15 +45,48 @@ def dynamics(found: Diagnosis) -> Markup:
     first = [name for name in _FIRST if name in charts]
     caption = (
         "Recorded during training, by epoch. Where there are two lines of a colour, the thick one "
-        "is of the validation data and the thin dotted one of the training data."
+        "is of the validation data and the thin dotted one of the training data. An upright line "
+        "is where the damage began, in the colour of the modality."
     )
+    began = tag("ul", *(tag("li", marked(line)) for line in _began(plain)))
     more = [chart for name, chart in charts.items() if name not in first]
-    parts = [charts_of(caption, [charts[name] for name in first])] if first else []
+    parts = [began, charts_of(caption, [charts[name] for name in first])] if first else [began]
     if more:
         inside = charts_of("Scales with powers of ten show ratios.", more)
         parts.append(tag("details", tag("summary", f"{len(more)} more curves"), inside))
     parts.append(folded("First and last values of every curve", _curve_table(plain)))
     return section("dynamics", "Dynamics", *parts)
+
+
+ONSETS = {
+    "behind": "its probe reads less than it did when trained alone, after as many epochs",
+    "gradient_norm": "the gradient of its encoder stays below a tenth of its largest",
+    "update_ratio": "the steps of its encoder stay below a tenth of their largest",
+}
+"""What begins at the epochs of an `Onset`, in words."""
+
+_MARKED = {"probe": "behind", "gradient_norm": "gradient_norm", "update_ratio": "update_ratio"}
+
+
+def _began(plain: Mapping[str, Any]) -> list[str]:
+    """When the damage began, a sentence for each modality that suffered any."""
+    found = []
+    for m, onset in plain.get("onset", {}).items():
+        begun = [
+            f"from epoch {onset[k]} on {why}" for k, why in ONSETS.items() if onset[k] is not None
+        ]
+        found += [f"`{m}`: {'; '.join(begun)}."] if begun else []
+    if plain.get("onset") and not found:
+        return ["No modality was left behind, as far as was recorded."]
+    return found
+
+
+def _marks(plain: Mapping[str, Any], curve: str) -> list[tuple[float, str]]:
+    """Where damage that a curve shows began, and the colours of the modalities."""
+    kind = _MARKED.get(curve)
+    places = {m: i for i, m in enumerate(plain["modalities"])}
+    onsets = plain.get("onset", {}).items() if kind else ()
+    return [(x[kind], modality_colour(places[m])) for m, x in onsets if x[kind] is not None]
 
 
 def _curves(plain: Mapping[str, Any]) -> Iterator[tuple[str, Plot]]:
@@ -74,6 +107,7 @@ def _curves(plain: Mapping[str, Any]) -> Iterator[tuple[str, Plot]]:
                 "epoch",
                 thin=thin if len(names) > 1 else (),
                 logarithmic=logarithmic and _positive(thick),
+                marks=_marks(plain, base),
             ),
         )
 

@@ -46,7 +46,7 @@ def tag(name: str, /, *children: str, **attributes: Attribute) -> Markup:
     return Markup(f"<{name}{written}>{joined(*children)}</{name}>")
 
 
-_VOID = ("br", "hr", "link", "meta")
+_VOID = ("br", "hr", "img", "input", "link", "meta")
 
 
 def joined(*children: str) -> Markup:
@@ -90,11 +90,6 @@ def _row(header: Sequence[str], row: Sequence[str]) -> Markup:
     return tag("tr", tag("th", row[0], scope="row"), *cells)
 
 
-def figure(caption: str, *charts: str) -> Markup:
-    """Charts side by side where there is room, with a caption."""
-    return tag("figure", tag("div", *charts, class_="charts"), tag("figcaption", caption))
-
-
 def code(text: str) -> Markup:
     """A block to copy; it can be scrolled with the keyboard."""
     return tag("pre", tag("code", text), tabindex="0")
@@ -115,20 +110,10 @@ def page(title: str, *body: str) -> str:
     return "<!doctype html>\n" + tag("html", head, tag("body", main), lang="en") + "\n"
 
 
-def save(text: str, path: Path) -> Path:
-    """Write a page whole or not at all, making the folders above it; returns its absolute path.
-
-    :raises OSError: Where it cannot be written; what was there before is still there.
-    """
-    path = path.expanduser().absolute()
-    save_all({path: text})
-    return path
-
-
 def save_all(texts: Mapping[Path, str]) -> None:
-    """Write several files, and put them in their places when all of them are whole.
+    """Write files, making the folders above them, and put them in place when all are whole.
 
-    :raises OSError: Where one of them cannot be written.
+    :raises OSError: Where one of them cannot be written; what was there before is still there.
     """
     for path in texts:
         if path.is_dir():

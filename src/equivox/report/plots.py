@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 from equivox.diagnosis.metric import Estimate
+from equivox.report.numbers import ends_of, said_of
 from equivox.report.page import Markup, joined, tag
 
 LONGEST = 20
@@ -76,19 +77,17 @@ def bars(
     return Plot(title, label, _alt(title, label, rows, series), height, data, _with(layout, line))
 
 
-def dots(title: str, label: str, rows: Sequence[str], series: Series) -> Plot:
-    """Marks with their intervals, one a row, and a line at zero."""
+def dots(title: str, label: str, rows: Sequence[str], series: Series, line: float = 0.0) -> Plot:
+    """Marks with their intervals, one a row, and a line at a value to compare with."""
     x, error, said = _values(series, rows)
-    mark = {"color": f"var({series.colour})", "size": 9}
-    data = [
-        {
-            "type": "scatter", "mode": "markers", "x": x, "y": list(range(len(rows))),
-            "error_x": error, "marker": mark, "hovertext": said, "hoverinfo": "text",
-        }
-    ]  # fmt: skip
-    height = 34 + 24 * len(rows)
-    layout = _layout(height, []) | {"yaxis": _rows(rows)}
-    return Plot(title, label, _alt(title, label, rows, [series]), height, data, _with(layout, 0.0))
+    data = {
+        "type": "scatter", "mode": "markers", "x": x, "y": list(range(len(rows))),
+        "error_x": error, "marker": {"color": f"var({series.colour})", "size": 9},
+        "hovertext": said, "hoverinfo": "text",
+    }  # fmt: skip
+    height, alt = 34 + 24 * len(rows), _alt(title, label, rows, [series])
+    layout = _with(_layout(height, []) | {"yaxis": _rows(rows)}, line)
+    return Plot(title, label, alt, height, [data], layout)
 
 
 def lines(
@@ -100,8 +99,14 @@ def lines(
     *,
     thin: Sequence[Series] = (),
     logarithmic: bool = False,
+    span: tuple[float, float] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> Plot:
-    """Lines with marks, and thin dotted ones of the same colours without a name in the legend."""
+    """Lines with marks, and thin dotted ones of the same colours without a name in the legend.
+
+    :param span: Of the values that are shown, for figures that are compared.
+    :param marks: Places of upright lines, each with its colour.
+    """
     data = [_line(s, places, i) for i, s in enumerate(series)]
     data += [_thin(s, places) for s in thin]
     legend = [s.name for s in series]
@@ -114,8 +119,12 @@ def lines(
     y_axis: dict[str, Any] = (
         {"type": "log", "nticks": 5, "tickformat": "~g"} if logarithmic else {"nticks": 6}
     )
+    if span is not None:
+        margin = 0.05 * (span[1] - span[0]) or 0.01
+        y_axis["range"] = [span[0] - margin, span[1] + margin]
     layout = _layout(height, legend)
     layout = layout | {"xaxis": layout["xaxis"] | axis, "yaxis": layout["yaxis"] | y_axis}
+    layout["shapes"] = [_upright(place, f"var({colour})") for place, colour in marks]
     return Plot(title, label, _ends(title, label, series), height, data, layout)
 
 
@@ -190,9 +199,14 @@ def _rows(rows: Sequence[str]) -> dict[str, Any]:
 def _with(layout: dict[str, Any], line: float | None) -> dict[str, Any]:
     if line is None or not math.isfinite(line):
         return layout
-    stroke = {"color": "var(--text)", "width": 1.5, "dash": "dot"}
-    shape = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": stroke}
-    return layout | {"shapes": [shape | {"x0": line, "x1": line}]}
+    return layout | {"shapes": [_upright(line, "var(--text)")]}
+
+
+def _upright(place: float, colour: str) -> dict[str, Any]:
+    """A dotted line from below to above."""
+    stroke = {"color": colour, "width": 1.5, "dash": "dot"}
+    ends = {"x0": place, "x1": place, "y0": 0, "y1": 1}
+    return {"type": "line", "xref": "x", "yref": "paper", "line": stroke} | ends
 
 
 def _bar(
@@ -215,7 +229,7 @@ def _bar(
 
 def _values(series: Series, rows: Sequence[str]) -> tuple[list[Any], dict[str, Any], list[str]]:
     """The values, their intervals as Plotly has them, and what is said when they are pointed at."""
-    found = [_ends_of(x) for x in series.values]
+    found = [ends_of(x) for x in series.values]
     error: dict[str, Any] = {
         "type": "data", "symmetric": False,  "color": "var(--text)", "thickness": 1.5, "width": 3,
         "array": [_gap(high, value) for value, _, high in found],
@@ -232,60 +246,30 @@ def _values(series: Series, rows: Sequence[str]) -> tuple[list[Any], dict[str, A
 
 def _line(series: Series, places: Sequence[float], number: int) -> dict[str, Any]:
     colour = f"var({series.colour})"
-    shape = {"color": colour, "width": 2, "dash": _DASHES[number % len(_DASHES)]}
-    return {
-        "type": "scatter", "mode": "lines+markers", "name": _short(series.name),
-        "connectgaps": True, "x": list(places), "y": [_ends_of(x)[0] for x in series.values],
-        "line": shape,
-        "marker": {"color": colour, "symbol": _SYMBOLS[number % len(_SYMBOLS)], "size": 6},
-        "hovertext": [html.escape(f"{series.name}: {said_of(x)}") for x in series.values],
-        "hoverinfo": "text",
+    symbol = _SYMBOLS[number % len(_SYMBOLS)]
+    return _traced(series, places) | {
+        "mode": "lines+markers", "name": _short(series.name),
+        "line": {"color": colour, "width": 2, "dash": _DASHES[number % len(_DASHES)]},
+        "marker": {"color": colour, "symbol": symbol, "size": 6},
     }  # fmt: skip
 
 
 def _thin(series: Series, places: Sequence[float]) -> dict[str, Any]:
+    line = {"color": f"var({series.colour})", "width": 1, "dash": "dot"}
+    return _traced(series, places) | {"mode": "lines", "showlegend": False, "line": line}
+
+
+def _traced(series: Series, places: Sequence[float]) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "showlegend": False, "connectgaps": True,
-        "x": list(places), "y": [_ends_of(x)[0] for x in series.values],
-        "line": {"color": f"var({series.colour})", "width": 1, "dash": "dot"},
+        "type": "scatter", "connectgaps": True,
+        "x": list(places), "y": [ends_of(x)[0] for x in series.values],
         "hovertext": [html.escape(f"{series.name}: {said_of(x)}") for x in series.values],
         "hoverinfo": "text",
     }  # fmt: skip
 
 
-def _ends_of(x: Estimate | float | None) -> tuple[float | None, float | None, float | None]:
-    """The value and the ends of its interval; None for what is not finite, as JSON has no NaN."""
-    three = (x.value, x.low, x.high) if isinstance(x, Estimate) else (x, None, None)
-    value, low, high = (y if y is not None and math.isfinite(y) else None for y in three)
-    return value, low, high
-
-
 def _gap(a: float | None, b: float | None) -> float:
     return 0.0 if a is None or b is None else max(a - b, 0.0)
-
-
-def said_of(x: Estimate | float | None) -> str:
-    """A value and its interval in words.
-
-    >>> said_of(Estimate(0.5, 0.4, 0.6)), said_of(None)
-    ('0.500 (0.400 to 0.600)', 'not measured')
-    """
-    value, low, high = _ends_of(x)
-    if value is None:
-        return "not measured"
-    if not isinstance(x, Estimate):
-        return f"{value:.3g}"
-    interval = "" if low is None or high is None else f" ({decimal(low)} to {decimal(high)})"
-    return decimal(value) + interval
-
-
-def decimal(x: float | None) -> str:
-    """Three decimals.
-
-    >>> decimal(0.5), decimal(-0.0001), decimal(math.nan)
-    ('0.500', '0.000', 'not measured')
-    """
-    return "not measured" if x is None or not math.isfinite(x) else f"{x:z.3f}"
 
 
 def _short(name: str) -> str:
@@ -312,9 +296,7 @@ def _alt(title: str, label: str, rows: Sequence[str], series: Sequence[Series]) 
 
 def _ends(title: str, label: str, series: Sequence[Series]) -> str:
     def last(values: Sequence[Estimate | float | None]) -> str:
-        known = [x for x in values if _ends_of(x)[0] is not None]
-        return said_of(known[-1]) if known else "not measured"
+        return said_of(next((x for x in reversed(values) if ends_of(x)[0] is not None), None))
 
-    return f"{title}: {label}. At the end " + ", ".join(
-        f"{s.name} {last(s.values)}" for s in series
-    )
+    said = ", ".join(f"{s.name} {last(s.values)}" for s in series)
+    return f"{title}: {label}. At the end {said}"
