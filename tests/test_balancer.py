@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -455,3 +457,12 @@ def test_three_links_make_one_flat_chain() -> None:
         pass
     with pytest.raises(AssertionError):
         require_close(state(balancer), before, "It should have moved.", 1e-6)
+
+
+def test_nothing_holds_a_balancer_that_nobody_uses() -> None:
+    balancer = Problem().balancer(ev.Joint())
+    sgd(balancer)
+    gone = weakref.ref(balancer)
+    del balancer
+    gc.collect()
+    assert gone() is None

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from equivox import cli, methods
+from equivox import cli, console, methods
 from equivox.bench.training import Result
+from equivox.commands import train as train_command
 
 SHORT = ["--data", "latent2", "--epochs", "1", "--option", "samples=600", "--quiet"]
 
@@ -63,6 +64,16 @@ def test_every_option_has_help() -> None:
             ["train", *SHORT, "--out", "x", "--method", "ogm_ge", "--set", "alfa=1.0"],
             "Did you mean `alpha`?",
         ),
+        (["train", *SHORT, "--out", "x", "--strategy", "dpp"], "Did you mean `ddp`?"),
+        (["train", *SHORT, "--out", "x", "--precision", "8"], "precision should be a known one"),
+        (["train", *SHORT, "--out", "x", "--precision", "16"], "needs a GPU"),
+        (["train", *SHORT, "--out", "x", "--device", "cuda", "--devices", "9"], "`device"),
+        (["train", *SHORT, "--out", "x", "--schedule", "step"], "works with"),
+        (["train", *SHORT, "--out", "x", "--schedule-option", "gamma=1"], "no schedule"),
+        (
+            ["train", *SHORT, "--out", "x", "--accumulate", "2", "--batch-size", "600"],
+            "larger than an epoch",
+        ),
         (["train", "--out", "x"], "needs `--data`"),
         (["train", "--data", "latent2"], "needs `--out`"),
         (["train", *SHORT, "--out", "x", "--resume", "y"], "stays in its folder"),
@@ -89,6 +100,7 @@ def test_what_cannot_be_ends_with_two_and_the_nearest_name(
         [],
         ["train", "--epochs", "many"],
         ["train", "--set", "alpha"],
+        ["train", "--checkpoint-every", "0"],
         ["demo", "--seeds", "0"],
         ["demo", "--budget", "-3"],
     ],
@@ -128,6 +140,16 @@ def test_train_and_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert f"{result.last['test']['accuracy']:.4f}" in printed.out
     assert cli.main(["train", "--resume", out]) == 0
     assert Result.read(tmp_path / "run") == result
+
+
+def test_train_takes_the_settings_of_a_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", *SHORT, "--out", str(out), "--precision", "bf16", "--accumulate", "2"]
+    words += ["--schedule", "multistep", "--schedule-option", "milestones=[1,2]", "--warmup", "1"]
+    assert cli.main([*words, "--patience", "5", "--checkpoint-every", "0.001"]) == 0
+    found = Result.read(out).experiment
+    assert (found.precision, found.accumulate, found.warmup, found.patience) == ("bf16", 2, 1, 5)
+    assert (found.schedule, found.schedule_options) == ("multistep", {"milestones": [1, 2]})
 
 
 def test_a_folder_of_another_run_is_left_alone(
@@ -183,7 +205,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed(tmp_path: Path) -> None:
             run.send_signal(signal.SIGTERM)
             break
     _, err = run.communicate(timeout=120)
-    assert run.returncode == cli.TERMINATED, err
+    assert run.returncode == console.TERMINATED, err
     assert "--resume" in err
     assert not (tmp_path / "cut" / "result.json").exists()
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
@@ -203,7 +225,7 @@ def test_interrupted_from_the_keyboard(
     def pressed(_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_print_epoch", pressed)
+    monkeypatch.setattr(train_command, "_print_epoch", pressed)
     words = ["train", "--data", "latent2", "--epochs", "2", "--option", "samples=600"]
     assert cli.main([*words, "--out", str(tmp_path / "run")]) == 130
     assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
@@ -238,7 +260,7 @@ def test_a_terminal_gets_a_table_with_the_brackets_in_its_cells(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    cli.show(("cure",), [('pip install "equivox[bench]"',)])
+    console.show(("cure",), [('pip install "equivox[bench]"',)])
     assert '"equivox[bench]"' in capsys.readouterr().out
 
 

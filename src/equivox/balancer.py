@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from equivox.run import Fork
     from equivox.task import Task
 
-_bound: WeakKeyDictionary[torch.optim.Optimizer, Balancer] = WeakKeyDictionary()
+_bound: WeakKeyDictionary[torch.optim.Optimizer, ReferenceType[Balancer]] = WeakKeyDictionary()
+"""Which balancer acts on an optimizer; weak on both sides, for each holds the other already."""
 
 
 class Balancer(nn.Module):
@@ -222,7 +223,8 @@ class Balancer(nn.Module):
         """
         from equivox.groups import give_groups, give_parameters
 
-        if _bound.get(optimizer) not in (None, self):
+        other = _bound[optimizer]() if optimizer in _bound else None
+        if other not in (None, self):
             raise ValueError(
                 "One balancer should act on an optimizer. Found another one attached. "
                 "Call its `detach()` first."
@@ -231,7 +233,7 @@ class Balancer(nn.Module):
         give_parameters(self, optimizer)
         give_groups(self.method.groups(), optimizer)
         self.optimizer = optimizer
-        _bound[optimizer] = self
+        _bound[optimizer] = ref(self)
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),

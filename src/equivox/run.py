@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +24,21 @@ if TYPE_CHECKING:
 
 Rows = Any
 """A tensor (samples, …), or a nested mapping of such tensors."""
+
+State = dict[str, Any]
+Recall = Callable[["Run", Mapping[str, Any], Callable[[], State]], State]
+
+_recall: ContextVar[Recall] = ContextVar("recall", default=lambda _, __, make: make())
+
+
+@contextmanager
+def recalling(recall: Recall) -> Iterator[None]:
+    """Inside, `recall(run, key, make)` answers `Run.recalled`; it may know the state already."""
+    token = _recall.set(recall)
+    try:
+        yield
+    finally:
+        _recall.reset(token)
 
 
 class Run:
@@ -65,6 +82,15 @@ class Run:
     def fork(self, method: Method | None = None) -> Fork:
         """An independent copy of model and optimizer to try something on; see `Fork`."""
         return Fork(self.balancer, method)
+
+    def recalled(self, key: Mapping[str, Any], make: Callable[[], State]) -> State:
+        """The state that `make` returns, or that it returned in a run that was the same so far.
+
+        For what takes long and is the same for several methods; `key` says what it is, in plain
+        values. Besides, it may depend on the model, the optimizer, the loaders and the random
+        state. Without `recalling`, it is made.
+        """
+        return _recall.get()(self, key, make)
 
     def forget(self, parameters: Iterable[nn.Parameter]) -> None:
         """Drop the optimizer's state of these parameters: their momentum is zero again."""

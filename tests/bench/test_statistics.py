@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from equivox.bench.statistics import detectable_effect, interval, p_value, paired
+from equivox.bench.statistics import (
+    bca,
+    by_seed,
+    detectable_effect,
+    holm,
+    interval,
+    p_value,
+    paired,
+    wilcoxon,
+)
 
 
 def test_student_interval_is_that_of_scipy() -> None:
@@ -82,3 +91,36 @@ def test_values_have_to_be_there_and_finite(values: list[float]) -> None:
 def test_level_has_to_be_a_probability() -> None:
     with pytest.raises(ValueError, match="`level` should be between 0 and 1"):
         interval([0.1, 0.2], level=95)
+
+
+def test_bca_is_that_of_scipy_and_follows_the_skew() -> None:
+    values = [0.01, 0.012, 0.011, 0.013, 0.05]
+    expected = stats.bootstrap((values,), np.mean, method="BCa", rng=0).confidence_interval
+    assert bca(values) == pytest.approx((expected.low, expected.high))
+    low, high = bca(values)
+    assert high - np.mean(values) > np.mean(values) - low
+    assert bca([0.2, 0.2, 0.2]) == (0.2, 0.2)
+    assert all(map(math.isnan, bca([0.2])))
+
+
+def test_wilcoxon_is_exact_whatever_the_seeds() -> None:
+    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]) == 2 / 2**5  # the least that 5 seeds can give
+    assert wilcoxon([-0.1, 0.2, 0.3, 0.4, 0.5]) == 4 / 2**5
+    assert wilcoxon([0.1, 0.1, 0.1, 0.1, -0.1]) == 12 / 2**5  # by hand: one sign of five, or none
+    assert wilcoxon([0.0, 0.1, 0.2, 0.3]) == 2 / 2**3  # zeros are left out
+    assert wilcoxon([0.0, 0.0]) == 1.0
+    assert math.isnan(wilcoxon([0.1]))
+    many = np.random.default_rng(0).normal(0.3, 1, 30).tolist()
+    assert wilcoxon(many) == stats.wilcoxon(many).pvalue
+
+
+def test_holm_by_hand() -> None:
+    found = holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": math.nan})
+    assert found == pytest.approx({"b": 0.03, "c": 0.06, "a": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+
+
+def test_differences_need_a_common_seed() -> None:
+    assert by_seed({0: 0.75, 2: 1.0}, {2: 0.5, 0: 0.5}) == [0.25, 0.5]
+    with pytest.raises(ValueError, match="a seed that both have"):
+        by_seed({}, {0: 1.0})

@@ -131,7 +131,8 @@ def test_further_measures_join_the_record_and_change_nothing(whole: tuple[Result
     seen: list[Any] = []
     result = train(SMALL, measure=lambda *_: {"drawn": torch.rand(()).item()}, watch=seen.append)
     assert result.last["test"] == whole[0].last["test"]
-    assert [set(r) - {"drawn", "epoch", "loss", "validation"} for r in seen] == [{"seconds"}] * 3
+    told = {"seconds", "lr", "drawn", "epoch", "loss", "validation"}
+    assert [set(record) for record in seen] == [told] * 3
     assert all("drawn" in record for record in result.history)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equivox.bench.reading import shaped
+
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 FORMAT = 1
 
@@ -51,13 +53,17 @@ def load(folder: Path) -> Any:
 
     Raises FileNotFoundError where there is none, ValueError where it is damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
 
     _recover(folder)
     if not folder.exists():
         raise FileNotFoundError(f"A checkpoint should lie at `{folder}`. Found none.")
     files = _verified(folder)
-    return unpacked(json.loads(files[FACTS]), tensors_of(files[TENSORS]))
+    try:
+        return unpacked(json.loads(files[FACTS]), tensors_of(files[TENSORS]))
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise _damaged(folder, f"what was never written so ({error})") from error
 
 
 def exists(folder: Path) -> bool:
@@ -95,16 +101,23 @@ def packed(state: Any, tensors: dict[str, Tensor], seen: dict[Any, str] | None =
 
 
 def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The state that `packed` took apart."""
-    if not isinstance(plain, Mapping):
-        return plain
-    kind, content = next(iter(plain.items()))
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: unpacked(part, tensors) for key, part in content}
-    parts = [unpacked(part, tensors) for part in content]
-    return tuple(parts) if kind == "tuple" else parts
+    """The state that `packed` took apart; ValueError for what it never makes."""
+    match plain:
+        case {"tensor": str(name)} if name in tensors:
+            return tensors[name]
+        case {"dict": list(pairs)} if all(map(_is_pair, pairs)):
+            return {key: unpacked(part, tensors) for key, part in pairs}
+        case {"list": list(parts)}:
+            return [unpacked(part, tensors) for part in parts]
+        case {"tuple": list(parts)}:
+            return tuple(unpacked(part, tensors) for part in parts)
+        case dict() | list():
+            raise ValueError(f"`{plain!r:.60}`")
+    return plain
+
+
+def _is_pair(part: Any) -> bool:
+    return isinstance(part, list) and len(part) == 2 and isinstance(part[0], str | int)
 
 
 def _key(key: Any) -> Any:
@@ -146,19 +159,19 @@ def _write(folder: Path, state: Any) -> None:
 def _verified(folder: Path) -> dict[str, bytes]:
     """The files of a checkpoint, after a look at their lengths and hashes."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        listed, version = manifest["files"], manifest["format"]
         files = {name: (folder / name).read_bytes() for name in (TENSORS, FACTS)}
-        expected = {name: (listed[name]["bytes"], listed[name]["sha256"]) for name in files}
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        listed = {name: {"bytes": int, "sha256": str} for name in files}
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        shaped(manifest, {"format": int, "files": listed})
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"a file that is missing or cannot be read ({error})") from error
-    if version != FORMAT:
+    if (version := manifest["format"]) != FORMAT:
         raise ValueError(
             f"A checkpoint's format should be {FORMAT}. Found {version} in `{folder}`. Read it "
             "with the version of equivox that wrote it."
         )
     for name, content in files.items():
-        length, digest = expected[name]
+        length, digest = (manifest["files"][name][fact] for fact in ("bytes", "sha256"))
         if len(content) != length:
             raise _damaged(folder, f"{len(content)} of {length} bytes in `{name}`")
         if _hash(content) != digest:

@@ -4,50 +4,120 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from equivox import methods
-from equivox.bench.compare import Choice, Job, choose, run_jobs, search_jobs, work
+from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
+from equivox.bench.costs import cost_jobs, make_cost
+from equivox.bench.dashboard import Progress, shown
+from equivox.bench.executors import Executor, cores, local, submitted
 from equivox.bench.experiment import Experiment
-from equivox.bench.leaderboard import boards, markdown, table
+from equivox.bench.latex import latex
+from equivox.bench.leaderboard import boards
+from equivox.bench.making import Making, Outcome, work
+from equivox.bench.making import make as make_run
+from equivox.bench.pace import Pace
+from equivox.bench.search import choose, search_jobs
+from equivox.bench.tables import markdown, table
+from equivox.console import FAILED, INTERRUPTED, TERMINATED, told
+
+FAULTS = {"busy", "lost", "unwritable", "fault"}
 
 
 def main(given: argparse.Namespace) -> int:
-    """Compare; 0, or 1 where runs broke or another process is still busy with some."""
+    """Compare.
+
+    Returns 0; 1 where runs broke or another process is still busy with some; 75 where the budget
+    leaves some for the next time; 130 where it was interrupted from the keyboard.
+    """
     data = [Choice.parse(text) for text in given.data.split(",")]
-    chosen = _methods(given.methods)
-    _check(data, chosen)
+    choices = _methods(given.methods)
+    _check(given, data, choices)
     given.out.mkdir(parents=True, exist_ok=True)
-    problems = []
-    if given.search:
-        trials = search_jobs(data, chosen, given.search, given.epochs)
-        problems += _work("trials", trials, given)
-        for _, group in itertools.groupby(trials, key=lambda job: (job.data, job.method)):
-            choose(given.out, list(group), given.search)
-    runs = run_jobs(data, chosen, given.seeds, given.epochs, tuned=given.search or 0)
-    problems += _work("runs", runs, given)
-    print(write(given.out))
-    for line in problems:
-        print(f"equivox: {line}", file=sys.stderr)
-    return 1 if problems else 0
+    comparison = Comparison(given)
+    try:
+        with _executor(given) as executor:
+            comparison.make(executor, data, choices)
+    except KeyboardInterrupt:
+        return told(
+            f"Interrupted. {comparison.finished} of {comparison.asked} runs are finished and kept. "
+            "The same command goes on from here.",
+            INTERRUPTED,
+        )
+    try:
+        print(write(given.out))
+    finally:  # on a full disk too
+        code = comparison.code()
+    return code
+
+
+class Comparison:
+    """A comparison in progress: how many runs were asked for and are finished, and what broke."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.pace = Pace(given.budget)
+        self.asked = self.finished = self.left = 0
+        self.problems: list[str] = []
+
+    def make(self, executor: Executor, data: Sequence[Choice], choices: Sequence[Choice]) -> None:
+        """Make the trials, then the runs of all whose trials are finished."""
+        given = self.given
+        if given.search:
+            trials = search_jobs(data, choices, given.search, given.epochs, given.patience)
+            self._work("trials", trials, executor)
+            for _, group in itertools.groupby(trials, key=lambda job: (job.data, job.method)):
+                jobs = list(group)
+                if all(job.ended(given.out) for job in jobs):
+                    choose(given.out, jobs, given.search)
+        tuned = given.search or 0
+        runs = run_jobs(data, choices, given.seeds, given.epochs, tuned, given.patience)
+        ready = [job for job in runs if not tuned or chosen(job, given.out).exists()]
+        self.left += len(runs) - len(ready)
+        self._work("runs", ready, executor)
+        if given.cost:
+            self._work("costs", cost_jobs(data, choices, given.epochs), executor, make_cost)
+
+    def _work(
+        self, what: str, jobs: Sequence[Job], executor: Executor, making: Making = make_run
+    ) -> None:
+        if making is make_run:
+            for job in jobs:
+                check(job, self.given.out)
+        self.asked += len(jobs)
+        progress = Progress(what, jobs, self.pace, self.given.jobs)
+        with shown(progress) as tell:
+            for job, outcome in work(jobs, self.given.out, executor, self.pace, making):
+                tell(job, outcome)
+                self._count(job, outcome)
+
+    def _count(self, job: Job, outcome: Outcome) -> None:
+        self.finished += outcome.what in ("made", "kept", "failed")
+        self.left += outcome.what == "left"
+        if outcome.what in FAULTS:
+            why = outcome.why or "another process is at it"
+            self.problems.append(f"{job}: {outcome.what}: {why}")
+
+    def code(self) -> int:
+        """The exit code, after saying why."""
+        for line in self.problems:
+            told(line, FAILED)
+        if self.left:
+            told(f"{self.left} runs are left. The same command makes them.", TERMINATED)
+        return FAILED if self.problems else TERMINATED if self.left else 0
 
 
 def write(out: Path) -> str:
-    """Write `table.md` and `table.csv` of all that is finished in the folder; the former's text."""
+    """Write the tables of all that is finished in the folder; the text of `table.md`."""
     from equivox.bench.folder import replace
 
     found = boards(out)
-    parts = [
-        f"## {data}{f', tuned by {tuned} trials' if tuned else ''}\n\n{markdown(board)}"
-        for (data, tuned), board in found.items()
-    ]
-    text = "\n\n".join(parts) + "\n"
+    text = markdown(found)
     replace(out / "table.md", text.encode())
-    replace(out / "table.csv", table(found.values()).encode())
+    replace(out / "table.tex", latex(found).encode())
+    replace(out / "table.csv", table(found).encode())
     return text
 
 
@@ -58,37 +128,26 @@ def _methods(text: str) -> list[Choice]:
     return found
 
 
-def _check(data: Sequence[Choice], chosen: Sequence[Choice]) -> None:
-    """Refuse unknown names and arguments before the first run."""
+def _check(given: argparse.Namespace, data: Sequence[Choice], choices: Sequence[Choice]) -> None:
+    """Refuse unknown names and arguments before the first run; say what cannot be meant."""
     for choice in data:
         Experiment(choice.name, data_options=choice.options).load()
-    for choice in chosen:
+    for choice in choices:
         Experiment(data[0].name, choice.name, arguments=choice.options)
+    if given.seeds > SEARCH_SEED:
+        raise ValueError(
+            f"`--seeds` should be {SEARCH_SEED} or less, for that seed is the trials'. Found "
+            f"{given.seeds}."
+        )
+    if given.slurm and given.executor != "submitit":
+        raise ValueError("`--slurm` is for a cluster. Found none. Add `--executor submitit`.")
+    if given.seeds == 1:
+        told("one seed says nothing of the noise between seeds: take five or more.", 0)
+    if given.executor == "local" and given.jobs > len(cores()):
+        told(f"{given.jobs} processes share {len(cores())} cores: `--jobs` is no faster so.", 0)
 
 
-def _work(what: str, jobs: Sequence[Job], given: argparse.Namespace) -> list[str]:
-    """Make the jobs under a progress bar, a line each elsewhere; what went wrong, one line each."""
-    problems = []
-    with _progress(what, len(jobs)) as bar:
-        for made, (job, outcome) in enumerate(work(jobs, given.out, given.jobs), start=1):
-            name = f"{job.data.label}, {job.method.label}, seed {job.seed}"
-            if outcome not in ("made", "kept"):
-                problems.append(f"{name}: {outcome}")
-            if bar is not None:
-                bar.update(bar.task_ids[0], completed=made, last=name)
-            elif outcome != "kept":
-                print(f"{what} {made}/{len(jobs)}: {name}: {outcome}", file=sys.stderr)
-    return problems
-
-
-def _progress(what: str, total: int) -> Any:
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Remaining())
-    progress = Progress(*columns, TextColumn("{task.fields[last]}"), console=Console(stderr=True))
-    progress.add_task(what, total=total, last="")
-    return progress
+def _executor(given: argparse.Namespace) -> AbstractContextManager[Executor]:
+    if given.executor == "submitit":
+        return submitted(given.out / "submitit", given.jobs, dict(given.slurm))
+    return local(given.jobs)

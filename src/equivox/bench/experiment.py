@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,20 @@ import torch
 
 from equivox import data as datasets
 from equivox import methods
+from equivox.bench import rates
+from equivox.bench.settings import check_known, check_number, check_whole, plain
 from equivox.errors import nearest
 from equivox.fusion import FUSIONS
 from equivox.method import Chain, Method
 
 if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
     from equivox.data import MultimodalData
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("32", "bf16", "16")
+STRATEGIES = ("ddp",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,23 @@ class Experiment:
         optimizer: "sgd", the recipes' own, "adam" or "adamw", for which `lr` is to be given.
         clip: the greatest norm of the gradient.
         fusion: "concat", "sum", "gated", "film", "attention" or "shared_head".
+        schedule: of the learning rates, after every epoch: "step", "multistep", "exponential" or
+            "cosine"; None leaves them as they are.
+        schedule_options: of the schedule, by the names of torch's class, such as `step_size` and
+            `gamma`. "cosine" ends with the last epoch where no `T_max` is given.
+        warmup: epochs over which the rates rise in even steps, before the schedule.
+        patience: end after so many epochs in a row without a better validation metric.
+        precision: of training forwards: "32", "bf16", or "16" with a scaled loss, on a GPU alone.
+            Weights, and all measuring, are in 32.
+        accumulate: micro-batches that a batch is passed through in, for less memory. It remains one
+            update of `batch_size`, and the result is the same but for rounding, BatchNorm, a last
+            batch that is not whole, which is left out, and for methods that work by micro-batches:
+            their `exceptions` say so. `accumulation`, where a method has it, is set alike.
+        compile: compile encoders, fusion and heads.
+        devices: processes that train together, each with its device. `batch_size` is that of all,
+            each takes an equal consecutive part of every batch; what is left over of a last batch
+            is left out. The result is the same but for that, rounding, BatchNorm and dropout.
+        strategy: of several devices; "ddp".
 
     Raises ValueError or TypeError for unknown names, with the nearest known one, and for values
     that cannot be.
@@ -60,20 +82,56 @@ class Experiment:
     optimizer: str = "sgd"
     clip: float | None = None
     fusion: str | None = None
+    schedule: str | None = None
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    warmup: int = 0
+    patience: int | None = None
+    precision: str = "32"
+    accumulate: int = 1
+    compile: bool = False
+    devices: int = 1
+    strategy: str = "ddp"
 
     def __post_init__(self) -> None:
-        for name in ("data_options", "arguments"):
-            object.__setattr__(self, name, _plain(name, getattr(self, name)))
-        _check_known("data", self.data, datasets.names())
-        _check_known("optimizer", self.optimizer, OPTIMIZERS)
-        if self.fusion is not None:
-            _check_known("fusion", self.fusion, FUSIONS)
-        for name, least in {"seed": 0, "epochs": 1, "batch_size": 1}.items():
-            _check_whole(name, getattr(self, name), least)
+        for name in ("data_options", "arguments", "schedule_options"):
+            object.__setattr__(self, name, plain(name, getattr(self, name)))
+        object.__setattr__(self, "precision", str(self.precision))  # YAML reads 32 as a number
+        for name, known in self._known().items():
+            if getattr(self, name) is not None or name not in ("fusion", "schedule"):
+                check_known(name, getattr(self, name), known)
+        for name, least in {"epochs": 1, "batch_size": 1, "patience": 1}.items():
+            check_whole(name, getattr(self, name), least)
+        for name, least in {"seed": 0, "warmup": 0, "accumulate": 1, "devices": 1}.items():
+            check_whole(name, getattr(self, name), least, optional=False)
         for name in ("lr", "momentum", "weight_decay", "clip"):
-            _check_number(name, getattr(self, name), positive=name in ("lr", "clip"))
+            check_number(name, getattr(self, name), positive=name in ("lr", "clip"))
+        if not isinstance(self.compile, bool):
+            raise TypeError(f"`compile` should be true or false. Found `{self.compile!r}`.")
+        rates.check(self.schedule, self.schedule_options)
         self._check_optimizer()
+        self._check_parts()
         self.build()
+
+    @staticmethod
+    def _known() -> dict[str, Iterable[str]]:
+        """The fields that are names, with those that are known."""
+        return {
+            "data": datasets.names(),
+            "optimizer": OPTIMIZERS,
+            "fusion": FUSIONS,
+            "schedule": rates.SCHEDULES,
+            "precision": PRECISIONS,
+            "strategy": STRATEGIES,
+        }
+
+    def _check_parts(self) -> None:
+        parts = self.devices * self.accumulate
+        if self.batch_size is not None and self.batch_size % parts:
+            raise ValueError(
+                "`batch_size` should divide into equal parts for `devices` and `accumulate`. Found "
+                f"{self.batch_size} for {self.devices} x {self.accumulate}. Pass a multiple of "
+                f"{parts}."
+            )
 
     def _check_optimizer(self) -> None:
         if self.optimizer == "sgd":
@@ -97,12 +155,17 @@ class Experiment:
 
     def build(self) -> Method:
         """A new instance of the method, or of the chain."""
+        if not isinstance(self.method, str):
+            raise TypeError(f"`method` should be a name. Found `{self.method!r}`.")
         names = [name.strip() for name in self.method.split("+")]
         classes = {name: methods.get(name) for name in names}
         given: dict[str, dict[str, Any]] = {name: {} for name in classes}
         for argument, value in self.arguments.items():
             owner, name = _owner(argument, classes)
             given[owner][name] = value
+        for name, method in classes.items():
+            if self.accumulate > 1 and "accumulation" in inspect.signature(method).parameters:
+                given[name].setdefault("accumulation", self.accumulate)
         built = [classes[name](**given[name]) for name in names]
         return built[0] if len(built) == 1 else Chain(*built)
 
@@ -128,6 +191,12 @@ class Experiment:
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
+    def scheduler_for(self, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+        """What changes the rates of the optimizer after every epoch of a resolved experiment."""
+        return rates.scheduler(
+            optimizer, self.schedule, self.schedule_options, self.warmup, self.epochs or 1
+        )
+
     # ── JSON ────────────────────────────────────────────────────────────────────────────────────
 
     def to_json(self) -> dict[str, Any]:
@@ -139,7 +208,7 @@ class Experiment:
         """The experiment that `to_json` wrote; ValueError for an unknown or missing field."""
         known = [f.name for f in fields(Experiment)]
         for name in plain:
-            _check_known("field of an experiment", name, known)
+            check_known("field of an experiment", name, known)
         if "data" not in plain:
             raise ValueError("An experiment should name its `data`. Found none.")
         return Experiment(**plain)
@@ -190,40 +259,3 @@ def _owner(argument: str, classes: Mapping[str, type[Method]]) -> tuple[str, str
             f"{way_out}"
         )
     return owners[0]
-
-
-def _plain(name: str, values: Any) -> dict[str, Any]:
-    """As JSON gives them again, so that a stored experiment equals the original."""
-    try:
-        plain = json.loads(json.dumps(values))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` should hold plain values. Found: {error}.") from error
-    if not isinstance(plain, dict):
-        raise TypeError(f"`{name}` should be values by name. Found `{values!r}`.")
-    return plain
-
-
-def _check_known(what: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise ValueError(
-            f"The {what} should be a known one. Found `{name!r}`. {nearest(str(name), known)}"
-        )
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if value is None and name != "seed":
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"`{name}` should be a whole number. Found `{name} = {value!r}`.")
-    if value < least:
-        raise ValueError(f"`{name}` should be {least} or more. Found `{name} = {value}`.")
-
-
-def _check_number(name: str, value: Any, positive: bool) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"`{name}` should be a number. Found `{name} = {value!r}`.")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        rule = "positive" if positive else "zero or more"
-        raise ValueError(f"`{name}` should be {rule} and finite. Found `{name} = {value}`.")

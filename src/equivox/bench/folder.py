@@ -8,7 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
+from equivox.bench.reading import read_json, shaped
+from equivox.distributed import rank
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 PREDICTIONS = "predictions.safetensors"
@@ -25,6 +28,8 @@ LAST, BEST = Path("checkpoints", "last"), Path("checkpoints", "best")
 
 class Folder:
     """A run's folder: `config.json`, `metrics.jsonl`, `checkpoints`, `result.json`.
+
+    Of several processes that train together the first alone writes.
 
     Arguments:
         path: of the folder, which is made.
@@ -59,7 +64,8 @@ class Folder:
                 f"A run should have a folder of its own. Found another run in `{self.path}`. Go on "
                 f"with it by `--resume {self.path}`, or choose another folder."
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
+        # A run that was killed in its first moment has left a configuration half written.
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - {f".{CONFIG}.new"}:
             raise FileExistsError(
                 f"A run should have a folder of its own. Found other files in `{self.path}`. "
                 "Choose another folder."
@@ -85,26 +91,60 @@ class Folder:
 
     def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` that of a checkpoint: what was written after it goes."""
-        replace(self.path / METRICS, "".join(_line(record) for record in records).encode())
+        with self._writing() as first:
+            if first:
+                replace(self.path / METRICS, "".join(map(_line, records)).encode())
 
     def add_metrics(self, record: Mapping[str, Any]) -> None:
         """One more line, on the disk when this returns."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(_line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        with self._writing() as first:
+            if first:
+                _append(self.path / METRICS, _line(record))
 
     def finish(self, result: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> None:
         """Write what came out: the predictions on the test data, then the result."""
         from safetensors.torch import save
 
         plain = {name: x.detach().cpu().contiguous().clone() for name, x in predictions.items()}
-        replace(self.path / PREDICTIONS, save(plain))
-        write(self.path / RESULT, result)
+        with self._writing() as first:
+            if first:
+                replace(self.path / PREDICTIONS, save(plain))
+                write(self.path / RESULT, result)
+
+    def keep(self, place: Path, state: Any, finite: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint, `last` or `best`; see `checkpoint.save`."""
+        with self._writing() as first:
+            if first:
+                checkpoint.save(place, state, finite)
+
+    @contextmanager
+    def _writing(self) -> Iterator[bool]:
+        """Whether this process is the one that writes."""
+        try:
+            yield rank() == 0
+        except OSError as error:
+            raise OSError(
+                f"A run's folder should be one that can be written. Found for `{self.path}`: "
+                f"{error.strerror}. What was finished is kept: go on with `--resume {self.path}` "
+                "when there is room."
+            ) from error
 
     def checkpoint(self) -> Any:
-        """The state to go on from, or None where the run had not come to its first checkpoint."""
-        return checkpoint.load(self.last) if checkpoint.exists(self.last) else None
+        """The state to go on from, or None where the run had not come to its first checkpoint.
+
+        Raises ValueError where it is damaged, or gone.
+        """
+        if checkpoint.exists(self.last):
+            return checkpoint.load(self.last)
+        checkpoint.exists(self.best)
+        # A run that is killed before its first checkpoint may have written one line.
+        if (self.path / RESULT).exists() or len(read_metrics(self.path)) > 1:
+            raise ValueError(
+                "A run goes on from its last checkpoint. Found results of "
+                f"`{self.path}` and no checkpoint: its folder is half deleted. Copy it again, or "
+                "train anew in another folder."
+            )
+        return None
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -118,13 +158,23 @@ def read_experiment(path: Path) -> Experiment:
             f"A run's folder should hold `{CONFIG}`. Found none in `{path}`. Name the folder of a "
             "run, or begin one there with `equivox train --out`."
         )
-    try:
-        return Experiment.from_json(json.loads(file.read_bytes())["experiment"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"`{file}` should describe an experiment. Found: {error}. It is damaged, or of another "
-            "version."
-        ) from error
+    return read_json(file, "an experiment", "It is damaged, or of another version.", _experiment)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a run's epochs so far, up to a line that was cut."""
+    file = Path(path) / METRICS
+    found: list[dict[str, Any]] = []
+    for line in file.read_text("utf-8", "replace").splitlines() if file.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _experiment(found: Any) -> Experiment:
+    return Experiment.from_json(shaped(found, {"experiment": {}})["experiment"])
 
 
 def write(path: Path, plain: Any) -> None:
@@ -139,6 +189,13 @@ def replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _line(record: Mapping[str, Any]) -> str:

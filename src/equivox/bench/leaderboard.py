@@ -1,295 +1,251 @@
-"""From the folders of a comparison to its tables: paired by seed, against the best baseline.
+"""From the folders of a comparison to its lines: paired by seed, against the best yardstick.
 
 The *best yardstick* of a data set is the simple baseline with the best mean metric on the
-validation data. The *mechanism effect* is the difference to the yardstick that has the same
-ingredients as the method and lacks its mechanism. The *harm rate* is the share of seeds on which a
-method's test predictions are worse than the best yardstick's, by an exact McNemar test (for
-regression: Wilcoxon's, on squared errors) at 5 %.
+validation data, among those that had as many trials as the board. The *mechanism effect* is the
+difference to the yardstick that has the same ingredients as the method and lacks its mechanism.
+
+A line is *complete* where it may be believed: it has five seeds, the yardsticks beside it have five
+seeds too, and they are tuned. On a board of tuned hyper-parameters they are so with as many trials
+as every other line. On a board of defaults nothing is tuned; its lines are complete where the
+yardsticks are tuned elsewhere in the same comparison, and the difference to the best of *those*
+(`over_tuned`) then stands beside the difference to the best of the defaults.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from equivox.bench.compare import FAILED, Choice, records, worth
-from equivox.bench.findings import p_text, plus_minus, signed
-from equivox.bench.statistics import Difference, Interval, interval, paired
+from equivox.bench.compare import worth
+from equivox.bench.cost import UNKNOWN, Cost
+from equivox.bench.costs import costs
+from equivox.bench.harm import harm
+from equivox.bench.labels import JOINT, category, is_yardstick, reference, title
+from equivox.bench.line import NOTHING, Line
+from equivox.bench.records import failures, records
+from equivox.bench.robust import improvement, interquartile_mean
+from equivox.bench.statistics import Difference, bca, by_seed, holm, interval, paired, wilcoxon
 
-JOINT = "joint"
-WITHOUT_MECHANISM = {
-    frozenset[str](): JOINT,
-    frozenset({"unimodal losses"}): "unimodal_losses",
-    frozenset({"unimodal losses", "extra parameters"}): "unimodal_losses",
-    frozenset({"unimodal losses", "inference rule", "extra parameters"}): "ensemble",
-    frozenset({"unimodal initialisation", "extra epochs"}): "unimodal_init",
-}
-"""The yardstick that has a method's ingredients without its mechanism."""
+__all__ = [
+    "JOINT",
+    "NOTHING",
+    "Key",
+    "Leaderboard",
+    "Line",
+    "boards",
+    "is_yardstick",
+    "metrics",
+    "title",
+]
 
-COLUMNS = """
-data tuned method yardstick seeds failed metric low high last over_joint over_joint_low
-over_joint_high best_yardstick over_yardstick over_yardstick_low over_yardstick_high detectable
-p_holm mechanism reference harm imbalance time probes
-"""
+ENOUGH = 5
+"""Seeds that a line needs to be complete."""
 
 Runs = Mapping[int, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method on a data set, over its seeds; differences are None where there is no opponent."""
-
-    data: str
-    method: str
-    tuned: int
-    yardstick: bool
-    metric: Interval
-    last: float
-    over_joint: Difference | None
-    over_yardstick: Difference | None
-    p_holm: float
-    mechanism: Difference | None
-    reference: str
-    harm: float
-    probe: Mapping[str, float]
-    imbalance: float
-    time: float
-    failed: int
+Key = tuple[str, int]
+"""A data set, and the trials that chose the hyper-parameters: 0 for the defaults."""
 
 
 class Leaderboard:
-    """The lines of one data set, defaults or tuned.
+    """The lines of one data set, with defaults or tuned.
 
-    Attributes: `lines`, best first; `best`, the name of the best yardstick; `failed`, what diverged
-    or was refused in every seed, with the reason.
+    Attributes: `lines`, best first; `best`, the name of the best yardstick, empty where none ran;
+    `failed`, what diverged or was refused in every seed, with the reason.
+
+    :param runs: The record of every run, by method and seed.
+    :param failures: Why runs failed, by method and seed.
+    :param out: The comparison's folder.
+    :param costs: What a batch costs, by method.
+    :param tuned: On a board of defaults, that of the same data with tuned yardsticks.
     """
 
     def __init__(
-        self, runs: Mapping[str, Runs], failures: Mapping[str, Mapping[int, str]], out: Path
+        self,
+        runs: Mapping[str, Runs],
+        failures: Mapping[str, Mapping[int, str]],
+        out: Path,
+        costs: Mapping[str, Cost] | None = None,
+        tuned: Leaderboard | None = None,
     ) -> None:
         self.runs = runs
         self.out = out
         self.failures = failures
-        names = [name for name in runs if is_yardstick(name)]
-        self.best = max(names, key=lambda n: fmean(r["validation"] for r in runs[n].values()))
+        self.costs = costs or {}
+        self.tuned = tuned
+        self.metrics = {name: metrics(found) for name, found in runs.items()}
+        self.best = max(filter(is_yardstick, runs), key=self._validation, default="")
         self.failed = {
-            name: next(iter(found.values())) for name, found in failures.items() if name not in runs
+            name: next(iter(why.values())) for name, why in failures.items() if name not in runs
         }
-        holm = _holm({n: self._over(n, self.best) for n in runs if not is_yardstick(n)})
-        lines = [self._line(name, holm.get(name, math.nan)) for name in runs]
+        self._found: dict[tuple[str, str], Difference | None] = {}
+        self._p_holm, self._p_wilcoxon = self._corrected()
+        lines = [Line(**self._facts(n), **self._against_best(n), **self._paid(n)) for n in runs]
         self.lines = sorted(lines, key=lambda line: -line.metric.mean)
 
-    def _line(self, name: str, p_holm: float) -> Line:
-        found = self.runs[name]
-        some = next(iter(found.values()))
-        reference = _reference(name)
-        harms = [self._worse(name, seed) for seed in found if seed in self.runs[self.best]]
-        joint = self.runs.get(JOINT, {})
-        times = [found[s]["seconds"] / joint[s]["seconds"] for s in found if s in joint]
-        return Line(
-            some["data"],
-            name,
-            some["tuned"],
-            is_yardstick(name),
-            interval(list(_metrics(found).values())),
-            fmean(worth(run["last"]["test"], run["metric"]) for run in found.values()),
-            self._over(name, JOINT),
-            self._over(name, self.best),
-            p_holm,
-            self._over(name, reference),
-            reference,
-            fmean(harms) if harms else math.nan,
-            _means(run["probe"] for run in found.values()),
-            fmean(run.get("imbalance", math.nan) for run in found.values()),
-            median(times) if times else math.nan,
-            len(self.failures.get(name, {})),
-        )
+    def _validation(self, name: str) -> float:
+        return fmean(run["validation"] for run in self.runs[name].values())
+
+    # ── the parts of a line ─────────────────────────────────────────────────────────────────────
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        found, values = self.runs[name], list(self.metrics[name].values())
+        runs = list(found.values())
+        return {
+            "data": runs[0]["data"],
+            "method": name,
+            "title": title(name),
+            "category": category(name),
+            "tuned": runs[0]["tuned"],
+            "metric": interval(values),
+            "iqm": interquartile_mean(values),
+            "last": fmean(worth(run["last"]["test"], run["metric"]) for run in runs),
+            "over_joint": self._over(name, JOINT),
+            "mechanism": self._over(name, reference(name)),
+            "reference": reference(name),
+            "probe": _means([run["probe"] for run in runs]),
+            "imbalance": fmean(run.get("imbalance", math.nan) for run in runs),
+            "failed": len(self.failures.get(name, {})),
+            "lacking": "; ".join(self._lacking(name)),
+        }
+
+    def _against_best(self, name: str) -> dict[str, Any]:
+        values, best = self.metrics[name], self.metrics.get(self.best, {})
+        apart = name != self.best and bool(values.keys() & best.keys())
+        return {
+            "over_yardstick": self._over(name, self.best),
+            "over_tuned": self._over_tuned(name),
+            "bca": bca(by_seed(values, best)) if apart else (math.nan, math.nan),
+            "p_holm": self._p_holm.get(name, math.nan),
+            "p_wilcoxon": self._p_wilcoxon.get(name, math.nan),
+            "improvement": improvement([*values.values()], [*best.values()]) if apart else NOTHING,
+            "harm": self._harm(name),
+        }
+
+    def _paid(self, name: str) -> dict[str, Any]:
+        mine, joint = (self.costs.get(n, UNKNOWN) for n in (name, JOINT))
+        return {
+            "time": self._time(name),
+            "flops": mine.flops / joint.flops,
+            "memory": mine.memory / joint.memory,
+            "step": mine.step,
+        }
+
+    # ── against others ──────────────────────────────────────────────────────────────────────────
+
+    def _corrected(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The p-values of the methods against the best yardstick, after Holm."""
+        best = self.metrics.get(self.best, {})
+        over = {n: self._over(n, self.best) for n in self.runs if not is_yardstick(n)}
+        known = {name: found.p for name, found in over.items() if found is not None}
+        return holm(known), holm({n: wilcoxon(by_seed(self.metrics[n], best)) for n in known})
 
     def _over(self, name: str, other: str) -> Difference | None:
-        mine, theirs = self.runs[name], self.runs.get(other, {})
-        if name == other or not set(mine) & set(theirs):
-            return None
-        return paired(_metrics(mine), _metrics(theirs))
+        if (name, other) not in self._found:
+            theirs = {} if name == other else self.metrics.get(other, {})
+            self._found[name, other] = _difference(self.metrics[name], theirs)
+        return self._found[name, other]
 
-    def _worse(self, name: str, seed: int) -> bool:
-        """Whether the predictions of this seed are significantly worse than the yardstick's."""
+    def _over_tuned(self, name: str) -> Difference | None:
+        theirs = self.tuned.metrics[self.tuned.best] if self.tuned else {}
+        return _difference(self.metrics[name], theirs)
+
+    def _harm(self, name: str) -> float:
         if name == self.best:
-            return False
-        mine, theirs = (
-            _merits(self.out / self.runs[who][seed]["folder"]) for who in (name, self.best)
+            return 0.0
+        return harm(self._folders(name), self._folders(self.best))
+
+    def _folders(self, name: str) -> dict[int, Path]:
+        return {seed: self.out / run["folder"] for seed, run in self.runs.get(name, {}).items()}
+
+    def _time(self, name: str) -> float:
+        mine, joint = self.runs[name], self.runs.get(JOINT, {})
+        ratios = [mine[s]["seconds"] / joint[s]["seconds"] for s in mine if s in joint]
+        return median(ratios) if ratios else math.nan
+
+    # ── what is lacking ─────────────────────────────────────────────────────────────────────────
+
+    def _lacking(self, name: str) -> list[str]:
+        found = []
+        if (seeds := len(self.runs[name])) < ENOUGH:
+            found.append(f"{seeds} of {ENOUGH} seeds")
+        if self.absent:
+            found.append(f"too few seeds of {_listed(self.absent)}")
+        if not self._records(name)[0]["tuned"]:
+            if self.tuned is None:
+                found.append("no yardstick is tuned")
+            elif self.tuned.absent:
+                found.append(f"too few seeds of {_listed(self.tuned.absent)}, tuned")
+        compared = self._records(name) + self._records(self.best)
+        if len({run["fingerprint"] for run in compared}) > 1:
+            found.append("its runs and those of the best yardstick differ in their protocol")
+        return found
+
+    def _records(self, name: str) -> list[Mapping[str, Any]]:
+        return list(self.runs.get(name, {}).values())
+
+    @property
+    def absent(self) -> list[str]:
+        """The yardsticks that have too few seeds, of those that can run on these data."""
+        from equivox import methods
+
+        every = filter(is_yardstick, methods.names())
+        return [n for n in every if len(self.runs.get(n, {})) < ENOUGH and n not in self.failed]
+
+    @property
+    def monitor(self) -> str:
+        """The metric, as the task names it; a loss with its sign turned."""
+        found = next(run["metric"] for runs in self.runs.values() for run in runs.values())
+        return "\N{MINUS SIGN}loss" if found == "loss" else str(found)
+
+
+def boards(out: Path) -> dict[Key, Leaderboard]:
+    """The leaderboard of every data set, with defaults (0) and by the number of trials.
+
+    :raises ValueError: For a record that is damaged or of a newer version.
+    """
+    runs: dict[Key, dict[str, dict[int, Any]]] = {}
+    failed: dict[Key, dict[str, dict[int, str]]] = {}
+    for one in failures(out):
+        _put(failed, one, one["error"])
+    for one in records(out):
+        if math.isfinite(one["validation"]) and math.isfinite(worth(one["test"], one["metric"])):
+            _put(runs, one, one)
+        else:
+            _put(failed, one, f"its {one['metric']} is not finite")
+    measured = costs(out)
+    found: dict[Key, Leaderboard] = {}
+    for data, trials in sorted(runs, key=lambda key: (key[0], -key[1])):  # the defaults come last
+        tuned = [board for (name, _), board in found.items() if name == data and board.best]
+        found[data, trials] = Leaderboard(
+            runs[data, trials],
+            failed.get((data, trials), {}),
+            out,
+            measured.get(data),
+            tuned[0] if tuned and not trials else None,
         )
-        return _significantly_below(mine, theirs)
+    return dict(sorted(found.items(), key=lambda item: item[0]))
 
 
-def _metrics(runs: Runs) -> dict[int, float]:
+def _put(found: dict[Key, dict[str, dict[int, Any]]], one: Mapping[str, Any], what: Any) -> None:
+    methods = found.setdefault((one["data"], one["tuned"]), {})
+    methods.setdefault(one["method"], {})[one["seed"]] = what
+
+
+def metrics(runs: Runs) -> dict[int, float]:
+    """The metric on the test data, by seed."""
     return {seed: worth(run["test"], run["metric"]) for seed, run in runs.items()}
 
 
-def boards(out: Path) -> dict[tuple[str, int], Leaderboard]:
-    """The leaderboard of every data set, with defaults (0) and by the number of trials."""
-    found: dict[tuple[str, int], dict[str, dict[int, Any]]] = {}
-    for record in records(out):
-        runs = found.setdefault((record["data"], record["tuned"]), {})
-        runs.setdefault(record["method"], {})[record["seed"]] = record
-    failures = _failures(out)
-    return {
-        key: Leaderboard(runs, failures.get(key, {}), out)
-        for key, runs in found.items()
-        if any(is_yardstick(name) for name in runs)
-    }
+def _difference(mine: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
+    return paired(mine, theirs) if mine.keys() & theirs.keys() else None
 
 
-def is_yardstick(method: str) -> bool:
-    """Whether a method is a simple baseline."""
-    return _class(method).category == "yardstick"
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{len(names)} yardsticks"
 
 
-def _class(method: str) -> Any:
-    from equivox import methods
-
-    return methods.get(Choice.parse(method).name)
-
-
-def _reference(method: str) -> str:
-    if is_yardstick(method):
-        return ""
-    return WITHOUT_MECHANISM.get(frozenset(_class(method).ingredients), "")
-
-
-def _failures(out: Path) -> dict[tuple[str, int], dict[str, dict[int, str]]]:
-    found: dict[tuple[str, int], dict[str, dict[int, str]]] = {}
-    for path in sorted(out.glob(f"runs/*/*/*/{FAILED}")):
-        one = json.loads(path.read_bytes())
-        methods = found.setdefault((one["data"], one["tuned"]), {})
-        methods.setdefault(one["method"], {})[one["seed"]] = one["error"]
-    return found
-
-
-def _means(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    rows = list(found)
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: fmean(row[key] for row in rows) for key in rows[0]}
-
-
-@cache
-def _merits(folder: Path) -> Any:
-    """How well each test sample is answered: right or not, or minus its squared error."""
-    from safetensors.torch import load_file
-
-    from equivox.bench.folder import read_experiment
-
-    kept = load_file(folder / "predictions.safetensors")
-    experiment = read_experiment(folder)
-    task = _task(json.dumps([experiment.data, dict(experiment.data_options)]))
-    return task.merit(kept["best"], kept["target"]).double().numpy()
-
-
-@cache
-def _task(data: str) -> Any:
-    from equivox import data as datasets
-
-    name, options = json.loads(data)
-    return datasets.load(name, **options).task
-
-
-def _significantly_below(mine: Any, theirs: Any) -> bool:
-    from scipy import stats
-
-    worse, better = int((mine < theirs).sum()), int((mine > theirs).sum())
-    if worse <= better:
-        return False
-    if set(mine.tolist()) <= {0.0, 1.0}:
-        return bool(stats.binomtest(better, worse + better).pvalue < 0.05)
-    return bool(stats.wilcoxon(mine, theirs, alternative="less").pvalue < 0.025)
-
-
-def _holm(differences: Mapping[str, Difference | None]) -> dict[str, float]:
-    """Holm's correction of the paired tests' p-values."""
-    known = {name: d.p for name, d in differences.items() if d is not None and not math.isnan(d.p)}
-    corrected, largest = {}, 0.0
-    for rank, name in enumerate(sorted(known, key=lambda n: known[n])):
-        largest = max(largest, min(1.0, known[name] * (len(known) - rank)))
-        corrected[name] = largest
-    return corrected
-
-
-# ── as text ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def markdown(board: Leaderboard) -> str:
-    """The lines as a table, yardsticks in italics, what was not run below it."""
-    modalities = list(board.lines[0].probe)
-    heads = [
-        "method", "seeds", "metric", "last epoch", "over joint", "over the best yardstick",
-        "p (Holm)", "mechanism effect", "harm", *(f"probe {m}" for m in modalities), "imbalance",
-        "time",
-    ]  # fmt: skip
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    rows = [heads, rule, *(_cells(line, modalities) for line in board.lines)]
-    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    told = [f"- `{name}`: not run: {why}" for name, why in board.failed.items()]
-    return "\n\n".join([f"The best yardstick is `{board.best}`.", text, "\n".join(told)]).strip()
-
-
-def _cells(line: Line, modalities: Sequence[str]) -> list[str]:
-    name = f"*{line.method}*" if line.yardstick else line.method
-    seeds = str(line.metric.seeds) + (f" ({line.failed} diverged)" if line.failed else "")
-    effect = _difference(line.mechanism) + (f" ({line.reference})" if line.mechanism else "")
-    return [
-        name,
-        seeds,
-        f"{line.metric.mean:.3f}{plus_minus(line.metric.half)}",
-        f"{line.last:.3f}",
-        _difference(line.over_joint),
-        _difference(line.over_yardstick),
-        p_text(line.p_holm),
-        effect,
-        _number(line.harm, 1),
-        *(_number(line.probe[m], 3) for m in modalities),
-        _number(line.imbalance, 3),
-        _number(line.time, 2),
-    ]
-
-
-def _difference(found: Difference | None) -> str:
-    return "" if found is None else f"{signed(found.mean)}{plus_minus(found.half)}"
-
-
-def _number(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def table(found: Iterable[Leaderboard]) -> str:
-    """All lines as CSV, one number a column."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS.split())
-    for board in found:
-        for line in board.lines:
-            writer.writerow(_row(line, board.best))
-    return stream.getvalue()
-
-
-def _row(line: Line, best: str) -> list[Any]:
-    joint, yardstick = line.over_joint, line.over_yardstick
-    numbers = [
-        line.metric.mean, line.metric.low, line.metric.high, line.last, *_ends(joint), best,
-        *_ends(yardstick), math.nan if yardstick is None else yardstick.detectable, line.p_holm,
-        math.nan if line.mechanism is None else line.mechanism.mean, line.reference, line.harm,
-        line.imbalance, line.time,
-    ]  # fmt: skip
-    cells = [f"{x:.6g}" if isinstance(x, float) else x for x in numbers]
-    probes = " ".join(f"{m}={p:.4f}" for m, p in line.probe.items())
-    facts = [line.data, line.tuned, line.method, line.yardstick, line.metric.seeds, line.failed]
-    return [*facts, *("" if x == "nan" else x for x in cells), probes]
-
-
-def _ends(found: Difference | None) -> tuple[float, float, float]:
-    return (math.nan,) * 3 if found is None else (found.mean, found.low, found.high)

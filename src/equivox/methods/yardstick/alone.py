@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -91,8 +92,14 @@ def trained_alone(run: Run, epochs: int) -> Iterator[tuple[str, Fork]]:
     """
     for modality in run.model.modalities:
         fork = run.fork(Alone(modality=modality))
-        fork.fit(run.loader, epochs, run.validation)
+        key = {"alone": modality, "epochs": epochs}
+        fork.balancer.model.load_state_dict(run.recalled(key, partial(_fitted, fork, run, epochs)))
         yield modality, fork
+
+
+def _fitted(fork: Fork, run: Run, epochs: int) -> dict[str, Any]:
+    fork.fit(run.loader, epochs, run.validation)
+    return fork.balancer.model.state_dict()
 
 
 def take_encoders(model: nn.Module, run: Run, epochs: int) -> None:

@@ -1,0 +1,61 @@
+"""Reading the JSON files that runs are kept in: as they should be, or refused by their names."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+Shape = type | Mapping[Any, Any]
+"""A type, where float stands for any number; or the shapes of the values of an object by name,
+which have to be there, and under `...` that of all others."""
+
+NUMBERS: Mapping[EllipsisType, type] = {...: float}
+"""An object of numbers, by any names."""
+
+
+def read_json(path: Path, what: str, way_out: str, make: Callable[[Any], Made]) -> Made:
+    """What is made of the content of a JSON file.
+
+    :param what: The file should hold, for the message; `way_out` is its last sentence.
+    :param make: It raises ValueError or TypeError where the content is not as it should be.
+    :raises FileNotFoundError: Where there is no such file.
+    :raises ValueError: Where it is damaged, or `make` refuses it.
+    """
+    try:
+        return make(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, RecursionError) as error:
+        found = str(error).removesuffix(".")
+        raise ValueError(f"`{path}` should hold {what}. Found: {found}. {way_out}") from error
+
+
+def shaped(value: Any, shape: Shape, name: str = "") -> Any:
+    """The value; ValueError where it is of another shape, which says what is found.
+
+    >>> shaped({"seed": 0, "test": {"accuracy": True}}, {"seed": int, "test": NUMBERS})
+    Traceback (most recent call last):
+    ...
+    ValueError: `accuracy = True`
+    """
+    if not isinstance(shape, Mapping):
+        if not _is(value, shape):
+            raise ValueError(f"`{name} = {reprlib.repr(value)}`")
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name} = {reprlib.repr(value)}`" if name else f"`{value!r:.40}`")
+    if lacking := sorted(set(shape) - set(value) - {...}):
+        raise ValueError(f"no {', '.join(f'`{each}`' for each in lacking)}")
+    for key, part in value.items():
+        if (inner := shape.get(key, shape.get(...))) is not None:
+            shaped(part, inner, key)
+    return value
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
