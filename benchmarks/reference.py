@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from equivox.bench.compare import records
+from equivox.bench.records import records
 
 Value = tuple[float, float] | float
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.balancer import Balancer
-from equivox.diagnosis.answers import BLANKINGS, Answers, differ, gather, partners
+from equivox.diagnosis.answers import BLANKINGS, ORDERS, Answers, differ, gather, partners
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Task
@@ -156,9 +156,47 @@ def test_refused(loader: list[Any], found: str) -> None:
         gather(network(), loader)
 
 
-def test_too_many_modalities() -> None:
-    encoders = {f"m{i}": nn.Linear(1, 1) for i in range(9)}
-    model = Multimodal(encoders, Concat(dict.fromkeys(encoders, 1), 2))
-    inputs: dict[str, Tensor] = {m: torch.ones(4, 1) for m in encoders}
-    with pytest.raises(ValueError, match="sampled_shapley_values"):
-        gather(Balancer(model, task=Classification(2)), [(inputs, torch.zeros(4).long())])
+def many(count: int) -> tuple[Balancer, list[Any]]:
+    """A network of modalities of which the first ones say most."""
+    torch.manual_seed(0)
+    names = [f"m{i}" for i in range(count)]
+    encoders = {m: CountingEncoder(2, 2) for m in names}
+    fusion = CountingFusion(dict.fromkeys(names, 2), 2)
+    target = torch.arange(60) % 2
+    signs = nn.functional.one_hot(target, 2).float()
+    inputs = {m: 2 * signs / (i + 1) + torch.randn(60, 2) for i, m in enumerate(names)}
+    with torch.no_grad():
+        for encoder in encoders.values():
+            encoder.weight.copy_(torch.eye(2))
+        (linear,) = [x for x in fusion.modules() if isinstance(x, nn.Linear)]
+        linear.weight.copy_(torch.eye(2).repeat(1, count))
+    return Balancer(Multimodal(encoders, fusion), task=Classification(2)), [(inputs, target)]
+
+
+def test_of_many_modalities_only_the_subsets_that_are_met_are_fused() -> None:
+    balancer, loader = many(10)
+    found = gather(balancer, loader, blankings=("zero",))
+    names = frozenset(found.modalities)
+    wanted = {frozenset(o[:k]) for o in found.orders for k in range(11)}
+    wanted |= {frozenset({m}) for m in names} | {names - {m} for m in names}
+    assert set(found.logits["zero"]) == wanted and len(wanted) < 2**10 / 2
+    assert len(found.orders) == ORDERS and all(set(order) == names for order in found.orders)
+    assert balancer.model.fusion.runs == len(wanted)
+    assert all(encoder.runs == 1 for encoder in balancer.model.encoders.values())
+    assert torch.equal(found.whole, balancer.model.fuse(balancer.model.encode(loader[0][0])))
+    assert found.orders == gather(balancer, loader).orders != gather(balancer, loader, 1).orders
+
+
+def test_up_to_eight_all_subsets_are_looked_at() -> None:
+    balancer, loader = many(8)
+    found = gather(balancer, loader, blankings=("zero",))
+    assert len(found.logits["zero"]) == 2**8 and found.orders == ()
+
+
+def test_modalities_that_are_not_looked_at_stay_as_they_are() -> None:
+    balancer, loader = many(3)
+    found = gather(balancer, loader, modalities=["m0", "m2"])
+    assert found.modalities == ("m0", "m2") and len(found.logits["zero"]) == 4
+    features = balancer.model.encode(loader[0][0])
+    torch.testing.assert_close(found.only("m0"), balancer.model.fuse(features, {"m0", "m1"}))
+    torch.testing.assert_close(found.whole, balancer.model.fuse(features))

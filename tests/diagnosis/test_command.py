@@ -193,6 +193,13 @@ def test_a_file(names: str, file: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert sys.path == path
 
 
+def test_another_metric(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert diagnosed(f"{file}:balancer,loaders", "--json", "--metric", "f1") == 0
+    assert json.loads(capsys.readouterr().out)["metric"] == "macro F1"
+    assert diagnosed(f"{file}:balancer,loaders", "--metric", "mae") == 2
+    assert "Found `mae`. Known are: accuracy, auroc" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "message"),
     [
@@ -271,7 +278,7 @@ def test_the_nearest_name_is_given_at_once(
 PLAIN = {
     "contributions": {"zero": {"imbalance": 0.25, "relative": 0.45}},
     "probes": {"a": {"gap": {"value": -0.2}}, "b": {"gap": {"value": 0.1, "low": None}}},
-    "verdict": {"neglected": ["b"]},
+    "verdict": {"neglected": ["b"], "held_back": []},
     "headroom": {
         "gain": {"value": 0.02},
         "single_gain": {"value": 0.04},
@@ -288,7 +295,7 @@ def test_short_names_by_hand() -> None:
     wanted = {
         "imbalance": 0.25, "relative": 0.45, "gap": 0.1, "neglected": 1, "gain": 0.02,
         "single_gain": 0.04, "headroom": 0.04, "joint": 0.8, "late_fusion": 0.82, "chance": 0.5,
-        "faults": 2,
+        "faults": 2, "held_back": 0,
     }  # fmt: skip
     assert {name: named(PLAIN, name) for name in SHORT} == wanted
     assert named(PLAIN, "probes.a.gap.value") == -0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from equivox.balancer import Balancer
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.contribution import Contribution, contribution, sample_contributions
+from equivox.diagnosis.metric import metric_of
 from equivox.functional import imbalance, subsets
+from equivox.functional.shapley import orders
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Regression
@@ -152,3 +155,48 @@ def test_regression_divides_r2() -> None:
     there = torch.ones(4, dtype=torch.bool)
     answers = Answers(Regression(), ("a", "b"), target, there, how, {}, {}, there, {})
     assert phi(contribution(answers)) == pytest.approx([0.875, 0.125])
+
+
+def nine() -> Answers:
+    """A game of nine in which contributions fall, and two modalities are worth more together."""
+    names = tuple(f"m{i}" for i in range(9))
+    samples = 400
+    target = torch.zeros(samples, dtype=torch.long)
+
+    def worth(subset: frozenset[str]) -> float:
+        alone = sum(0.1 / (i + 1) for i, m in enumerate(names) if m in subset)
+        return 0.3 + alone + 0.1 * ({"m0", "m1"} <= subset)
+
+    logits = {s: says(round(worth(s) * samples), samples) for s in subsets(names)}
+    every = torch.ones(samples, dtype=torch.bool)
+    how = dict.fromkeys(BLANKINGS, logits)
+    return Answers(Classification(2), names, target, target, how, {}, {}, every, {})
+
+
+def test_sampled_values_agree_with_the_exact_ones() -> None:
+    answers = nine()
+    exact = contribution(answers)
+    drawn = orders(answers.modalities, 32, torch.Generator().manual_seed(0))
+    met = {frozenset(order[:size]) for order in drawn for size in range(10)}
+    few = {s: z for s, z in answers.logits["zero"].items() if s in met}
+    sampled = contribution(replace(answers, logits={"zero": few}, orders=drawn))
+    assert sampled.sampled and not exact.sampled and len(few) < 2**9
+    assert sampled.interaction == {} and len(exact.interaction) == 36
+    assert sum(phi(sampled)) == pytest.approx(sum(phi(exact)))
+    for m, found in sampled.values.items():
+        wanted = exact.values[m]
+        assert found.low <= wanted.value <= found.high
+        assert found.value == pytest.approx(wanted.value, abs=0.02)
+    wider = [sampled.values[m].half > exact.values[m].half for m in ("m0", "m1")]
+    assert all(wider)  # the order matters for these two alone
+    assert sampled.imbalance == pytest.approx(exact.imbalance, abs=0.01)
+    assert set(sampled.to_json()) == set(exact.to_json())
+
+
+def test_any_metric_is_divided() -> None:
+    answers = THREE
+    recall = metric_of(answers.task, "balanced_accuracy")
+    found = contribution(answers, metric=recall)
+    # One class is there, and another one is said: half of what accuracy gives.
+    assert [2 * x for x in phi(found)] == pytest.approx(phi(contribution(answers)), abs=1e-6)
+    assert all(x.low < x.value < x.high for x in found.values.values())

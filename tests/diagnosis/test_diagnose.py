@@ -313,10 +313,76 @@ def test_nan_in_one_modality_is_named_and_the_rest_measured() -> None:
     plain_json(found)
 
 
-def test_a_modality_of_nan_alone_is_refused_by_name() -> None:
-    broken = {**X, "b": torch.full_like(X["b"], torch.nan)}
-    with pytest.raises(ValueError, match="NaN or infinity in 225 of `b`"):
-        diagnose(network(), batches(broken, LABEL), task=Classification(2))
+def without_b(splits: set[str]) -> Batches:
+    """The batches, with nothing but NaN for `b` in some splits."""
+    lost = {**X, "b": torch.full_like(X["b"], torch.nan)}
+    good, bad = batches(X, LABEL), batches(lost, LABEL)
+    return {split: bad[split] if split in splits else good[split] for split in good}
+
+
+@pytest.mark.parametrize("splits", [{"train", "validation", "test"}, {"test"}, {"train"}])
+def test_a_modality_of_nan_alone_is_the_verdict(splits: set[str]) -> None:
+    found = diagnose(network(), without_b(splits), task=Classification(2), epochs=EPOCHS)
+    assert found.verdict.kind == UNSURE and found.prescription
+    split = {"train": "300 of 300 training"}.get("".join(splits), "225 of 225 test")
+    assert any(f"`b` holds NaN or infinity in {split} samples" in r for r in found.verdict.reasons)
+    assert found.modalities == ("a", "b")
+    assert found.samples == {"train": 300, "validation": 75, "test": 225}
+    parts = (found.headroom.alone, found.use, found.late_use, found.probes, found.robustness)
+    for part in (*parts, found.verdict.modalities, found.contributions["mean"].values):
+        assert set(part) == {"a"}
+    assert math.isfinite(found.headroom.joint.value) and found.hurt.modality == "a"
+    plain_json(found)
+    assert "-" in str(found) and "holds NaN" in found._repr_html_()
+
+
+def test_the_other_modalities_are_measured_as_without_it() -> None:
+    """What is lost is blank for the network, and everything else as for a network of the others."""
+    names = ("a", "b", "c")
+    inputs = {**X, "c": X["a"] + 0.5 * X["b"]}
+    torch.manual_seed(0)
+    nets = {m: nn.Linear(4, 4) for m in names}
+    model = Multimodal(nets, ev.Concat(dict.fromkeys(names, 4), 2))
+    lost = {**inputs, "c": torch.full_like(X["a"], torch.nan)}
+    found = diagnose(model, batches(lost, LABEL), task=Classification(2), epochs=EPOCHS)
+    absent = {**inputs, "present": {"c": torch.zeros(600, dtype=torch.bool)}}
+    blank = diagnose(model, batches(absent, LABEL), task=Classification(2), epochs=EPOCHS)
+    assert found.headroom.joint == blank.headroom.joint
+    assert found.use == {m: blank.use[m] for m in ("a", "b")}
+    assert found.probes == {m: blank.probes[m] for m in ("a", "b")}
+    assert found.contributions["zero"].subsets == {
+        name: value for name, value in blank.contributions["zero"].subsets.items()
+        if "c" not in name
+    }  # fmt: skip
+
+
+def test_nothing_but_nan_is_refused_by_name() -> None:
+    lost = {m: torch.full_like(x, torch.nan) for m, x in X.items()}
+    named = "in every sample of `a` of the train data, `b` of the train data"
+    with pytest.raises(ValueError, match=named):
+        diagnose(network(), batches(lost, LABEL), task=Classification(2))
+
+
+def test_a_class_that_training_lacks_is_a_fault() -> None:
+    target = LABEL.clone()
+    target[375:][X["a"][375:, 1] > 1] = 2
+    found = diagnose(network(3), batches(X, target), task=Classification(3), epochs=EPOCHS)
+    assert found.verdict.kind == UNSURE
+    assert "1 classes of the test data are not in the training data: 2" in str(found.verdict)
+    plain_json(found)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_batches_of_one_sample(norm: bool) -> None:
+    one = batches(X, LABEL, size=1)
+    with pytest.raises(ValueError, match="Found batches of one sample"):
+        diagnose(network(), one, task=Classification(2))
+    parts = {**batches(X, LABEL), "train": one["train"]}
+    if norm:
+        with pytest.raises(ValueError, match=r"BatchNorm.*Found batches of one sample"):
+            diagnose(network(norm=True), parts, task=Classification(2), epochs=1)
+    else:
+        plain_json(diagnose(network(), parts, task=Classification(2), epochs=1))
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
@@ -379,6 +445,7 @@ def test_a_loader_that_reshuffles_needs_the_index() -> None:
         ({"references": {"a": None, "c": None}}, ValueError, r"`references` should"),
         ({"loaders": {"train": [], "test": []}}, ValueError, r"Found no \['validation'\]"),
         ({"task": Regression(1)}, ValueError, "The train data do not fit the network"),
+        ({"metric": "acuracy"}, ValueError, "Found `acuracy`. Did you mean `accuracy`"),
     ],
 )
 def test_what_does_not_belong_together(given: dict[str, Any], kind: Any, message: str) -> None:

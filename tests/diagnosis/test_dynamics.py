@@ -17,7 +17,8 @@ from equivox.balancer import Balancer
 from equivox.bench.experiment import Experiment
 from equivox.bench.measure import branches
 from equivox.bench.training import train
-from equivox.diagnosis.dynamics import Dynamics, Recorder, Recording, onset, overfitting_ratio
+from equivox.diagnosis.dynamics import Dynamics, Recorder, Recording, overfitting_ratio
+from equivox.diagnosis.onset import Onset, collapse, onset
 from equivox.functional.learning_speed import conditional_speeds
 from equivox.method import Method
 from equivox.modules.fisher_traces import FisherTraces
@@ -57,6 +58,27 @@ def test_onset_by_hand() -> None:
     assert onset([0.5, 0.6], []) is None
     with pytest.raises(ValueError, match="`steady` should be 1 or more"):
         onset([0.5], [0.5], steady=0)
+
+
+def test_collapse_by_hand() -> None:
+    assert collapse([10.0, 8.0, 0.9, 0.5]) == 2
+    assert collapse([10.0, 0.5, 8.0, None, 0.5]) == 4  # not for good before
+    assert collapse([1.0, 0.9, 0.5]) is None
+    assert collapse([None, 5.0, 0.4]) == 2
+    assert collapse([]) is collapse([None, None]) is collapse([0.0, 0.0]) is None
+
+
+def test_the_onset_of_every_modality() -> None:
+    curves = {
+        "probe": {"audio": (0.5, 0.6, 0.6, 0.6), "video": (0.5, 0.7, 0.8, 0.9)},
+        "gradient_norm": {"audio": (4.0, 2.0, 0.3, 0.2), "video": (4.0, 3.0, 2.0, 1.0)},
+    }
+    dynamics = Dynamics(("audio", "video"), (0, 2, 4, 6), curves)
+    alone = {"audio": [0.5, 0.55, 0.6, 0.65, 0.7], "video": [0.5, 0.6]}
+    found = dynamics.with_onset(alone)
+    assert found.onset == {"audio": Onset(4, 4, None), "video": Onset(None, None, None)}
+    assert dynamics.with_onset({}).onset["audio"] == Onset(None, 4, None)
+    assert Dynamics.from_json(json.loads(json.dumps(found.to_json()))).onset == found.onset
 
 
 def test_overfitting_ratio_by_hand() -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
+from equivox.diagnosis.conflict import Agreement, Conflict
 from equivox.diagnosis.metric import Estimate
-from equivox.diagnosis.prescription import RULES, Advice, prescribe
+from equivox.diagnosis.prescription import RULES, Advice, expected, prescribe
 from equivox.diagnosis.verdict import BALANCED, IMBALANCED, UNSURE, Neglect, Verdict
 from equivox.method import Method
 from equivox.model import Multimodal
@@ -26,10 +27,17 @@ def found(
     under_trained: bool = False,
     ignored: bool = False,
     synergistic: bool = False,
+    held_back: bool = False,
 ) -> Verdict:
     known = Neglect("b", GAIN, 0.3, 0.3, under_trained, ignored, True)
-    neglected = ("b",) if kind == IMBALANCED else ()
-    return Verdict(kind, neglected, synergistic, gain, ("because",), {"b": known})
+    blamed = ("b",) if kind == IMBALANCED else ()
+    neglected, held = ((), blamed) if held_back else (blamed, ())
+    return Verdict(kind, neglected, synergistic, gain, ("because",), {"b": known}, held)
+
+
+def conflicting(share: float) -> Conflict:
+    a, b = (Agreement(NONE, Estimate(x, x, x), NONE) for x in (0.0, share))
+    return Conflict({"a": a, "b": b}, {}, own_heads=False, batches=20)
 
 
 def balancer(task: Task | None = None, method: Method | None = None) -> ev.Balancer:
@@ -47,6 +55,9 @@ class Plain(nn.Module):
         return self.last(torch.cat([self.a(x["a"]), self.b(x["b"])], 1))
 
 
+EVERY = ["unimodal_losses", "ensemble", "mmpareto", "mmcosine", "ogm_ge"]
+
+
 def methods(advices: list[Advice]) -> list[str]:
     return [advice.method for advice in advices]
 
@@ -55,8 +66,35 @@ NEGLECT = found(IMBALANCED, gain=GAIN, under_trained=True, ignored=True)
 
 
 def test_the_simple_baselines_come_before_any_method() -> None:
-    listed = methods(list(prescribe(NEGLECT, balancer())))
-    assert listed == ["unimodal_losses", "ensemble", "ogm_ge", "mmpareto", "mmcosine"]
+    listed = methods(list(prescribe(NEGLECT, balancer(), conflicting(0.3))))
+    assert listed == EVERY
+
+
+def test_gradients_that_do_not_conflict_need_no_pareto() -> None:
+    for measured in (None, conflicting(0.05)):
+        assert "mmpareto" not in methods(list(prescribe(NEGLECT, balancer(), measured)))
+    advices = {a.method: a for a in prescribe(NEGLECT, balancer(), conflicting(0.3))}
+    assert advices["mmpareto"].signal.endswith("in 30% of the batches in `b`")
+
+
+def test_what_is_held_back_is_listened_to() -> None:
+    held = found(IMBALANCED, gain=GAIN, under_trained=True, held_back=True)
+    listed = methods(list(prescribe(held, balancer(), conflicting(0.3))))
+    assert listed == ["unimodal_losses", "ensemble", "mmpareto"]
+
+
+def test_the_expected_gain_is_a_share_of_the_late_fusions() -> None:
+    for rule in (rule for rule in RULES if rule.shares):
+        (advice,) = [
+            a for a in prescribe(NEGLECT, balancer(), conflicting(0.3))
+            if a.method == rule.advice.method
+        ]  # fmt: skip
+        least, mean, most = rule.shares or (0.0, 0.0, 0.0)
+        assert least <= mean <= most
+        assert advice.gain == expected(GAIN, (least, mean, most))
+    doubtful = expected(Estimate(0.01, -0.02, 0.04), (0.5, 1.0, 1.5))
+    assert (doubtful.low, doubtful.high) == pytest.approx((-0.03, 0.06))
+    assert prescribe(found(BALANCED), balancer())[0].gain is None
 
 
 def test_balanced_is_left_alone() -> None:
@@ -81,8 +119,8 @@ def test_unsure_is_cleared_up_first() -> None:
     [(Classification(2), set()), (MultiLabel(2), set()), (Regression(2), {"mmcosine"})],
 )
 def test_what_is_not_for_the_task_is_left_out(task: Task, missing: set[str]) -> None:
-    every = {"unimodal_losses", "ensemble", "ogm_ge", "mmpareto", "mmcosine"}
-    assert set(methods(list(prescribe(NEGLECT, balancer(task))))) == every - missing
+    listed = prescribe(NEGLECT, balancer(task), conflicting(0.3))
+    assert set(methods(list(listed))) == set(EVERY) - missing
 
 
 def test_what_cannot_act_on_an_adopted_network_is_left_out() -> None:
@@ -124,3 +162,9 @@ def test_costs_are_those_that_were_measured() -> None:
     measured = {row["method"]: row["ratio"] for row in rows if row["load"] == "compute"}
     for method, cost in {r.advice.method: float(r.advice.cost) for r in RULES}.items():
         assert cost == pytest.approx(measured.get(method, 1.0), abs=0.03), method
+
+
+def test_shares_are_those_that_were_measured() -> None:
+    results = Path(__file__).parents[2] / "docs" / "results" / "verdict_cases.json"
+    measured = json.loads(results.read_text())["shares"]
+    assert {r.advice.method: list(r.shares) for r in RULES if r.shares} == measured

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equivox.diagnosis.probes import Split, probe, probes
+from equivox.diagnosis.known_metrics import metrics_of
+from equivox.diagnosis.probes import Probe, Split, probe, probes, read_both
 from equivox.task import Classification, Dense, MultiLabel, Regression
 
 G = torch.Generator().manual_seed(0)
@@ -22,12 +23,27 @@ def test_what_is_linear_is_found_and_noise_is_not() -> None:
     assert float(probe(task, *halves(NOISE, LABEL)).mean()) == pytest.approx(0.5, abs=0.12)
 
 
+def both(task: Classification, joint: torch.Tensor, alone: torch.Tensor) -> Probe:
+    read = read_both(task, {"m": halves(joint, LABEL)}, {"m": halves(alone, LABEL)})
+    return probes(task, read, LABEL[200:])["m"]
+
+
+def test_every_metric_tells_noise_from_what_is_linear() -> None:
+    labels = torch.stack([X[:, 0] > 0, X[:, 1] > 0], 1).float()
+    number = X @ torch.tensor([[1.0], [2.0], [0.0]])
+    known = [(Classification(2), LABEL), (MultiLabel(2), labels), (Regression(), number)]
+    for task, target in known:
+        read = read_both(task, {"m": halves(NOISE, target)}, {"m": halves(X, target)})
+        for metric in metrics_of(task).values():
+            assert probes(task, read, target[200:], metric)["m"].gap.low > 0, metric.name
+
+
 def test_the_gap_is_alone_minus_joint() -> None:
     task = Classification()  # the number of classes is read from the target
-    found = probes(task, {"m": halves(NOISE, LABEL)}, {"m": halves(X, LABEL)})["m"]
+    found = both(task, NOISE, X)
     assert found.gap.value == pytest.approx(found.alone.value - found.joint.value)
     assert found.gap.low > 0.3
-    same = probes(task, {"m": halves(X, LABEL)}, {"m": halves(X, LABEL)})["m"]
+    same = both(task, X, X)
     assert (same.gap.value, same.gap.low, same.gap.high) == (0, 0, 0)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from equivox.balancer import Balancer
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
+from equivox.diagnosis.late_fusion import LateFusion
 from equivox.diagnosis.use import change, routing, use, use_in_late_fusion
 from equivox.fusion import Concat
 from equivox.model import Multimodal
@@ -65,7 +66,8 @@ def test_a_late_fusion_listens_to_who_is_sure(count: int) -> None:
     label = torch.arange(400) % 2
     alone = {f"m{i}": torch.zeros(400, 2) for i in range(count)}
     alone["m0"] = one_hot(label) * 40
-    found = use_in_late_fusion(Classification(2), label, alone)
+    late = LateFusion(dict.fromkeys(alone, torch.ones(())), torch.zeros(2))
+    found = use_in_late_fusion(Classification(2), label, alone, late)
     assert found["m0"].drop.value == 1
     for m in list(alone)[1:]:
         assert found[m].divergence.value == 0 and found[m].drop.value == 0
@@ -133,3 +135,12 @@ def test_routes_that_do_not_occur_are_left_out() -> None:
 def test_a_regression_has_no_routes() -> None:
     numbers = torch.zeros(4, 1)
     assert routing(answers(Regression(), numbers, numbers), {"a": numbers, "b": numbers}) == []
+
+
+def test_of_many_modalities_only_the_routes_that_occur_are_listed() -> None:
+    target = torch.zeros(3, dtype=torch.long)
+    names = [f"m{i}" for i in range(40)]
+    alone = {m: one_hot(torch.tensor([0, i % 2, 1])) for i, m in enumerate(names)}
+    routes = routing(answers(Classification(2), target, one_hot(target)), alone)
+    assert [len(route.right) for route in routes] == [40, 20, 0]
+    assert routes[1].right == tuple(names[::2])

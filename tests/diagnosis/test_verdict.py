@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_a_modality_that_does_not_move_the_late_fusion_is_not_blamed() -> None:
 
 
 def test_a_better_late_fusion_without_agreement_is_unsure() -> None:
-    found = verdict(evidence(gap=sure(0.1), gain=sure(0.05)))
+    found = verdict(evidence(gap=sure(0.03, half=0.015), gain=sure(0.05)))
     assert (
         found.kind == UNSURE and "do not agree" in found.reasons[0] and "`bad`" in found.reasons[0]
     )
@@ -107,6 +108,42 @@ def test_a_better_late_fusion_without_agreement_is_unsure() -> None:
 @pytest.mark.parametrize("gain", [sure(0.009, half=0.001), sure(0.05, half=0.06)])
 def test_a_small_or_doubtful_gain_is_none(gain: Estimate) -> None:
     assert verdict(evidence(gain=gain)).kind == BALANCED
+
+
+def test_far_behind_at_a_cost_is_held_back_though_it_is_listened_to() -> None:
+    found = verdict(evidence(gap=sure(0.04), gain=sure(0.02), listening=1.2))
+    assert (found.kind, found.neglected, found.held_back) == (IMBALANCED, (), ("bad",))
+    assert found.suspect == "bad"
+    assert (
+        "`bad` is held back" in found.reasons[0]
+        and "better than the network by 0.020" in (found.reasons[0])
+    )
+    both = verdict(evidence(gap=sure(0.04), gain=sure(0.02), listening=0.1))
+    assert (both.neglected, both.held_back) == (("bad",), ())
+
+
+def test_where_one_is_neglected_that_is_what_costs() -> None:
+    known = evidence(gap=sure(0.04), gain=sure(0.2), listening=0.1)
+    probes = {**known.probes, "good": Probe(sure(0.8), sure(0.84), sure(0.04))}
+    found = verdict(replace(known, probes=probes))
+    assert (found.neglected, found.held_back) == (("bad",), ())
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"gap": sure(0.025), "gain": sure(0.02)},
+        {"gap": sure(0.04), "gain": sure(0.005)},
+        {"gap": sure(0.04), "gain": sure(-0.05)},
+    ],
+)
+def test_held_back_needs_the_whole_interval_and_the_cost(facts: dict[str, Estimate]) -> None:
+    assert verdict(evidence(**facts)).held_back == ()
+
+
+def test_the_sentences_name_the_metric() -> None:
+    found = verdict(replace(evidence(gap=sure(0.1), listening=0.3), metric="macro F1"))
+    assert "and the macro F1 30% as far" in found.reasons[0] and found.metric == "macro F1"
 
 
 def test_a_synergistic_task_is_said_to_be_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections import deque
@@ -51,6 +52,7 @@ def make(job: Job, out: Path) -> str:
 
 
 def _make(job: Job, out: Path, folder: Path) -> str:
+    gc.collect()  # a balancer and its optimizer hold each other: the last run's are still here
     start = time.perf_counter()
     resume = (folder / CONFIG).exists()
     if not resume and folder.exists():

@@ -237,7 +237,7 @@ def _stored(place: Path, modality: str, found: Mapping[str, Any], root: Path) ->
 
 
 def _place(start: int, shape: list[int], numbers: int) -> tuple[int, list[int]]:
-    whole = all(isinstance(number, int) for number in (start, *shape))
+    whole = all(type(number) is int for number in (start, *shape))
     if not whole or min(start, *shape) < 0 or start + math.prod(shape) > numbers:
         raise ValueError(f"a file of {shape} at {start} of {numbers} numbers")
     return start, shape

@@ -170,6 +170,12 @@ def _data(
     wanted = [*(array for array, _ in columns.values()), target, split, *filter(None, [classes])]
     path = _path(name, root)
     arrays = read_arrays(path, wanted, (VOCABULARY,), lists=("classes", VOCABULARY))
+    for array, _ in columns.values():
+        if arrays[array].ndim < 2:
+            raise ValueError(
+                f"`{array}` of `{path}` should hold several numbers a sample. Found an array of "
+                f"{arrays[array].shape}."
+            )
     parts = [torch.as_tensor(arrays[split] == i).nonzero()[:, 0] for i in range(3)]
     check_numbered(path, split, arrays[split], len(parts))
     if classes:

@@ -11,7 +11,7 @@ import pickle
 import pickletools
 from collections import OrderedDict, defaultdict
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NoReturn, cast
 
 _PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -63,9 +63,6 @@ def write_pickle(path: Path, values: Any) -> None:
     path.write_bytes(pickle.dumps(values, protocol=4))
 
 
-_ARRAY = object()
-
-
 class _RefusedError(Exception):
     """A pickle asks for this name."""
 
@@ -80,7 +77,7 @@ def _check_sizes(content: mmap.mmap) -> None:
             if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(content):
                 raise ValueError(f"`{code.name}` of {argument}")
     except UnicodeDecodeError:
-        return  # protocol 0, which `genops` takes for ASCII; it holds no lengths
+        return  # a text of protocol 0, which `genops` takes for ASCII; there are no lengths in it
 
 
 class _Reader(pickle.Unpickler):
@@ -113,16 +110,22 @@ def _of_text(kind: Any, *arguments: Any) -> Any:
     return kind(*arguments)
 
 
+def _array() -> NoReturn:
+    """What pickles name for `_reconstruct` alone; called, it would make an array of any size."""
+    raise _RefusedError("a call of numpy.ndarray")
+
+
 def _of_numpy(module: str, name: str) -> Any:
     import numpy
     from numpy._core import multiarray, numeric
 
-    if name == "ndarray":  # named for `_reconstruct`, not to be called, which could be any size
-        return _ARRAY
+    # A pickle may set attributes of a function: it gets one of its own.
+    if name == "ndarray":
+        return lambda *_: _array()
     if name == "_reconstruct":  # an empty array, which its state then fills
         return lambda *_: multiarray._reconstruct(numpy.ndarray, (0,), b"b")
     if module == "numpy":
         return getattr(numpy, name)
-    if name == "_frombuffer":  # a pickle may set attributes of a function: give it a copy
+    if name == "_frombuffer":
         return lambda *arguments: vars(numeric)[name](*arguments)
     return getattr(multiarray, name)

@@ -9,8 +9,13 @@ from equivox.diagnosis.diagnose import Diagnosis, diagnose
 from equivox.diagnosis.dynamics import Recorder, Recording
 from equivox.diagnosis.headroom import headroom
 from equivox.diagnosis.hurt import hurt
+from equivox.diagnosis.known_metrics import metrics_of
+from equivox.diagnosis.late_fusion import LateFusion, late_fusion
+from equivox.diagnosis.metric import Metric, metric_of
+from equivox.diagnosis.onset import Onset
 from equivox.diagnosis.prescription import prescribe
-from equivox.diagnosis.probes import encoded, probe, probes
+from equivox.diagnosis.preview import previews
+from equivox.diagnosis.probes import encoded, probe, probes, read_both
 from equivox.diagnosis.reference import renewed, trained_alone
 from equivox.diagnosis.robustness import robustness
 from equivox.diagnosis.use import routing, use, use_in_late_fusion
@@ -20,6 +25,9 @@ __all__ = [
     "THRESHOLDS",
     "Diagnosis",
     "Evidence",
+    "LateFusion",
+    "Metric",
+    "Onset",
     "Recorder",
     "Recording",
     "calibration",
@@ -31,9 +39,14 @@ __all__ = [
     "gather",
     "headroom",
     "hurt",
+    "late_fusion",
+    "metric_of",
+    "metrics_of",
     "prescribe",
+    "previews",
     "probe",
     "probes",
+    "read_both",
     "renewed",
     "robustness",
     "routing",

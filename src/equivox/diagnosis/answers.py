@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equivox.diagnosis.loaders import check_whole
 from equivox.features import Features, leaves, map_tensors, values, vector
-from equivox.functional.shapley import subsets
+from equivox.functional.shapley import orders, subsets
 from equivox.model import Output
 
 if TYPE_CHECKING:
@@ -28,22 +28,28 @@ another sample of the batch. They disagree, so they are shown side by side."""
 MOST_MODALITIES = 8
 """Above, 2^M subsets are too many, and contributions are sampled."""
 
+ORDERS = 32
+"""So many orders of the modalities are then drawn: with nine they meet half of the subsets."""
+
 
 @dataclass(frozen=True)
 class Answers:
     """What a network says of every sample.
 
     Attributes:
-        task, modalities: of the network.
+        task, modalities: of the network, but for modalities that are blank throughout.
         target: (samples, …).
         index: (samples,) numbers of the samples, as the loader gives them or counted.
         logits: by blanking and subset of the modalities, (samples, outputs, …): the prediction with
-            the other modalities blanked. Whole under every blanking where nothing is left out.
+            the other modalities blanked. Whole under every blanking where nothing is left out. All
+            subsets or, where `orders` are drawn, those that they meet, single modalities, and all
+            but one.
         features: (samples, width) pooled features of each encoder.
         shares: each modality's share of the fused logits, as `Output.split`.
         unlike: (samples,) whether the sample that lent its feature under "shuffle" has another
             target.
         finite: (samples,) by modality, whether the features are all finite.
+        orders: in which modalities enter; none for up to `MOST_MODALITIES`.
     """
 
     task: Task
@@ -55,6 +61,7 @@ class Answers:
     shares: Mapping[str, Tensor]
     unlike: Tensor
     finite: Mapping[str, Tensor]
+    orders: tuple[tuple[str, ...], ...] = ()
 
     @property
     def whole(self) -> Tensor:
@@ -81,41 +88,41 @@ def gather(
     loader: Iterable[Any],
     seed: int = 0,
     blankings: Sequence[str] = BLANKINGS,
+    modalities: Sequence[str] | None = None,
 ) -> Answers:
     """Run the encoders once over a loader, and the fusion for every subset of the modalities.
 
-    In eval mode and without gradients, with the method's own prediction. Samples whose features are
-    not finite are kept and flagged.
+    Of more than eight modalities, for the subsets that `ORDERS` random orders meet. In eval mode
+    and without gradients, with the method's own prediction. Samples whose features are not finite
+    are kept and flagged.
 
     :param loader: Batches of `(inputs, target)` or `(inputs, target, index)`, of two samples or
         more.
-    :param seed: Of the partners under "shuffle".
+    :param seed: Of the partners under "shuffle", and of the orders.
     :param blankings: Those of `BLANKINGS` that are asked for.
-    :raises ValueError: For more than eight modalities, an empty loader, batches of one sample, or
-        numbers that are not those of the samples.
+    :param modalities: Those that are looked at; all by default. The others stay as they are.
+    :raises ValueError: For an empty loader, batches of one sample, or numbers that are not those of
+        the samples.
     """
-    modalities = balancer.model.modalities
-    if len(modalities) > MOST_MODALITIES:
-        raise ValueError(
-            f"All subsets are looked at for {MOST_MODALITIES} modalities at most. Found "
-            f"{len(modalities)}. Sample them: `functional.sampled_shapley_values`."
-        )
+    names = tuple(modalities or balancer.model.modalities)
+    many = len(names) > MOST_MODALITIES
+    drawn = orders(names, ORDERS, torch.Generator().manual_seed(seed)) if many else ()
+    every = _met(names, drawn) if many else subsets(names)
     generator = torch.Generator().manual_seed(seed)
     sizes: list[int] = []
 
     def answered(output: Output, batch: Batch) -> dict[str, Any]:
         check_whole(balancer, batch)
         sizes.append(len(leaves(batch.target)[0]))
-        return _answered(balancer, output, batch, generator, blankings)
+        return _answered(balancer, output, batch, generator, blankings, every)
 
     rows = balancer.collect(loader, answered)
     _check_sizes(sizes, len(rows["unlike"]))
-    every = subsets(modalities)
     logits = {how: {s: rows[how][_key(s)] for s in every} for how in blankings}
     index = rows.get("index", torch.arange(len(rows["unlike"])))
     return Answers(
         balancer.task,
-        modalities,
+        names,
         rows["target"],
         index,
         logits,
@@ -123,7 +130,16 @@ def gather(
         rows["shares"],
         rows["unlike"],
         {m: z.isfinite().flatten(1).all(1) for m, z in rows["features"].items()},
+        drawn,
     )
+
+
+def _met(names: Sequence[str], drawn: Sequence[Sequence[str]]) -> tuple[Subset, ...]:
+    """The subsets that orders meet, single modalities and all but one; the whole is the last."""
+    whole = frozenset(names)
+    met = {frozenset(order[:size]) for order in drawn for size in range(len(names) + 1)}
+    met |= {frozenset({m}) for m in names} | {whole - {m} for m in names}
+    return tuple(sorted(met, key=lambda s: (len(s), [m not in s for m in names])))
 
 
 def _check_sizes(sizes: Sequence[int], kept: int) -> None:
@@ -145,6 +161,7 @@ def _answered(
     batch: Batch,
     generator: torch.Generator,
     blankings: Sequence[str],
+    subsets: Sequence[Subset],
 ) -> dict[str, Any]:
     features = output.features
     partner = partners(len(leaves(features)[0]), generator).to(leaves(features)[0].device)
@@ -158,11 +175,12 @@ def _answered(
     if batch.index is not None:
         found["index"] = batch.index
     means = {m: values(z).mean(0, keepdim=True) for m, z in features.items()}
-    *fewer, every = subsets(balancer.model.modalities)
+    *fewer, every = subsets
+    others = frozenset(balancer.model.modalities) - every
     whole = balancer.method.predict(output)
     for how in blankings:
         found[how] = {
-            _key(s): predicted(balancer, _seen(balancer, features, s, how, means, lent))
+            _key(s): predicted(balancer, _seen(balancer, features, s | others, how, means, lent))
             for s in fewer
         }
         found[how][_key(every)] = whole

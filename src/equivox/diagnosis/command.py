@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from equivox.diagnosis.diagnose import Diagnosis, Told, diagnose
+from equivox.diagnosis.alone import Told
+from equivox.diagnosis.diagnose import Diagnosis, diagnose
 from equivox.errors import nearest
 
 HOLDS = 3
@@ -30,6 +31,7 @@ SHORT: dict[str, str] = {
     "relative": "contributions.zero.relative",
     "gap": "probes.*.gap.value",
     "neglected": "verdict.neglected",
+    "held_back": "verdict.held_back",
     "gain": "headroom.gain.value",
     "single_gain": "headroom.single_gain.value",
     "headroom": "headroom.*gain.value",
@@ -57,7 +59,7 @@ def main(given: argparse.Namespace) -> int:
     _check_out(given.out)
     arguments = _arguments(given.subject)
     with progress() as told:
-        found = diagnose(**arguments, epochs=given.epochs, told=told)
+        found = diagnose(**arguments, epochs=given.epochs, metric=given.metric, told=told)
     if given.out is not None:
         found.save(given.out)
     plain = found.to_json()
@@ -136,8 +138,8 @@ def named(plain: Mapping[str, Any], name: str) -> float:
     values = flat(plain)
     if name == "faults":
         return sum(finding["severity"] == "fault" for finding in plain["data"])
-    if name == "neglected":
-        return len(plain["verdict"]["neglected"])
+    if name in ("neglected", "held_back"):
+        return len(plain["verdict"][name])
     pattern = SHORT.get(name, name)
     if "*" in pattern and name in SHORT:
         shape = re.escape(pattern).replace(r"\*", ".*")
@@ -220,6 +222,7 @@ def of_folder(path: Path) -> dict[str, Any]:
         },
         "encoders": encoders,
         "optimizer": experiment.optimizer_for,
+        "classes": data.classes,
         "receipt": {
             "run": str(path),
             "epoch": Result.read(path).best["epoch"],

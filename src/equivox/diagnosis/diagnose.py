@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from equivox.arguments import number
+from equivox.diagnosis import alone as single
+from equivox.diagnosis.alone import Alone, Told
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.calibration import Calibration, calibration
 from equivox.diagnosis.conflict import Conflict, conflict
 from equivox.diagnosis.contribution import Contribution, contribution
 from equivox.diagnosis.data_checks import Finding, data_checks
+from equivox.diagnosis.dynamics import Dynamics
 from equivox.diagnosis.headroom import Headroom, headroom
-from equivox.diagnosis.hurt import Hurt, hurt
+from equivox.diagnosis.hurt import Hurt, class_names, hurt, varied
 from equivox.diagnosis.loaders import SPLITS, Loaders, checked
-from equivox.diagnosis.metric import value
+from equivox.diagnosis.metric import Metric, metric_of
 from equivox.diagnosis.prescription import Advice, prescribe
-from equivox.diagnosis.probes import Probe, Split, encoded, probes
-from equivox.diagnosis.reference import (
-    Optimizer,
-    Reference,
-    only,
-    optimizer_like,
-    renewed,
-    trained_alone,
-)
+from equivox.diagnosis.preview import Preview, previews
+from equivox.diagnosis.probes import Probe, Read, probes
+from equivox.diagnosis.reference import Optimizer, Reference, optimizer_like
 from equivox.diagnosis.robustness import Robustness, robustness
 from equivox.diagnosis.use import Route, Use, routing, use, use_in_late_fusion
 from equivox.diagnosis.verdict import Evidence, Verdict, verdict
 from equivox.model import Multimodal
 from equivox.randomness import preserved_random_state
-from equivox.task import Dense
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
     from equivox.task import Task
-
-USUAL = 15
-"""So many epochs are about what a modality needs alone."""
-
-Told = Callable[[str, float], None]
-"""Is told what is measured now, and the share of the work that is done."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,9 @@ class Diagnosis:
     """What was measured of a network, what it means, and what to do.
 
     Each attribute is described where its class is; `dynamics` is there where a recorder was given,
-    and what a task does not have (routing of a regression, probes of dense prediction) is empty.
+    and what a task does not have (routing of a regression, probes of dense prediction) is empty. So
+    is what a modality that holds nothing finite does not have. `metric` is that of the headroom,
+    the contributions, the probes, the use and the robustness, in words.
     """
 
     task: str
@@ -77,6 +67,9 @@ class Diagnosis:
     prescription: Sequence[Advice]
     dynamics: Any = None
     receipt: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    classes: tuple[str, ...] = ()
+    previews: Mapping[int, Mapping[str, Preview]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis in plain values; what could not be measured is None."""
@@ -98,7 +91,7 @@ class Diagnosis:
         return notebook(self)
 
     def __str__(self) -> str:
-        from equivox.report.diagnosis import text
+        from equivox.report.diagnosis_text import text
 
         return text(self)
 
@@ -115,6 +108,8 @@ def diagnose(
     epochs: int = 100,
     dynamics: Any = None,
     receipt: Mapping[str, Any] | None = None,
+    metric: str | Metric | None = None,
+    classes: Sequence[str] | None = None,
     told: Told | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -131,68 +126,94 @@ def diagnose(
         references: models trained alone already, instead.
         optimizer: builds the optimizer of the references; by default one like the balancer's.
         epochs: the most that a reference is trained; it stops when it gets no better.
-        dynamics: what a recorder noted in training.
+        dynamics: what a recorder noted in training: the recorder or its `dynamics`.
         receipt: facts to keep with the diagnosis: configuration, seeds, command.
+        metric: a name that `known_metrics.metrics_of` lists for the task, or one of your own. The
+            verdict is by it where its thresholds, those of an accuracy, apply to it, and else by
+            the task's usual metric, which is the default.
+        classes: the names of the classes; by default those that the test data set has as `classes`.
         told: is told of the progress.
 
     The subject and the random state are left as they were. Raises ValueError or TypeError for what
     does not belong together: the model, its task, the loaders, `encoders` or `references`.
     """
     balancer = _balancer(subject, task)
+    shown, usual = metric_of(balancer.task, metric), metric_of(balancer.task)
     number("epochs", epochs, least=1)
     for name, given in (("encoders", encoders), ("references", references)):
         _check_modalities(name, given, balancer)
     tell = told or (lambda *_: None)
     tell("the network", 0.0)
     parts = checked(loaders, balancer)
-    answers = gather(balancer, parts["test"], seed)
+    names = class_names(balancer, classes, parts["test"])
+    modalities = [m for m in balancer.model.modalities if m not in parts["test"].lost]
+    answers = gather(balancer, parts["test"], seed, modalities=modalities)
     _check_finite(answers)
     if references is None:
         make = optimizer or optimizer_like(balancer.optimizer)
-        fresh = _fresh(balancer, encoders, seed)
-        references = dict(_references(balancer, fresh, parts, make, epochs, seed, tell))
+        fresh = single.fresh(balancer, modalities, encoders, seed)
+        references = dict(single.trained(balancer, fresh, parts, make, epochs, seed, tell))
+    references = {m: references[m] for m in modalities}
     tell("the modalities", 0.6)
-    alone = {m: r.answers(only(parts["test"], m)) for m, r in references.items()}
-    _check_order(alone, answers)
-    said = {m: rows["logits"] for m, rows in alone.items()}
-    head = headroom(answers, said, _best(references, parts["validation"]))
-    probed = _probes(balancer, parts["train"], answers, references, alone)
-    own, late = use(answers), use_in_late_fusion(balancer.task, answers.target, said)
+    alone = single.asked(references, parts, answers, shown)
+    read = single.read(balancer, parts["train"], answers, references, alone)
+    evidence = _evidence(answers, alone, read, shown)
+    judged = evidence if shown.accuracy_like else _evidence(answers, alone, read, usual)
     tell("the data", 0.7)
     checks = data_checks(
         balancer,
         *(loaders[split] for split in SPLITS),
         optimizer=balancer.optimizer,
-        alone=head.alone,
-        chance=head.chance,
+        alone=judged.headroom.alone,
+        chance=judged.headroom.chance,
     )
     faults = [check.what for check in checks if check.severity == "fault"]
-    decided = verdict(Evidence(len(answers.index), head, probed, own, late, faults))
-    tell("robustness", 0.8)
-    suspect = decided.suspect
+    decided = verdict(replace(judged, faults=faults))
+    tell("contributions", 0.8)
+    contributions = {how: contribution(answers, how, shown) for how in BLANKINGS}
+    tell("robustness", 0.85)
+    fails = robustness(balancer, parts["test"], answers, seed, shown)
+    agreement = _conflict(balancer, parts["train"])
+    harmed = hurt(answers, alone.logits, decided.suspect)
     found = Diagnosis(
         task=repr(balancer.task),
-        modalities=answers.modalities,
+        modalities=balancer.model.modalities,
         samples={split: part.kept for split, part in parts.items() if part.kept},
         verdict=decided,
-        headroom=head,
-        contributions={how: contribution(answers, how) for how in BLANKINGS},
-        use=own,
-        late_use=late,
-        routing=routing(answers, said),
-        probes=probed,
-        conflict=_conflict(balancer, parts["train"]),
-        robustness=robustness(balancer, parts["test"], answers, seed),
+        headroom=evidence.headroom,
+        contributions=contributions,
+        use=evidence.use,
+        late_use=evidence.late_use,
+        routing=routing(answers, alone.logits),
+        probes=evidence.probes,
+        conflict=agreement,
+        robustness=fails,
         calibration=calibration(answers),
-        hurt=hurt(answers, said, suspect),
+        hurt=harmed,
         data=tuple(checks),
         epochs_alone={m: (r.epochs, r.converged) for m, r in references.items()},
-        prescription=prescribe(decided, balancer),
-        dynamics=dynamics,
+        prescription=prescribe(decided, balancer, agreement),
+        dynamics=_with_onset(dynamics, references),
         receipt=dict(receipt or {}) | _versions(),
+        metric=shown.label,
+        classes=names,
+        previews=previews(parts["test"], [case.index for case in varied(harmed.cases)]),
     )
     tell("done", 1.0)
     return found
+
+
+def _evidence(answers: Answers, alone: Alone, read: Read, metric: Metric) -> Evidence:
+    """What is measured by a metric, and the verdict is made from."""
+    task, target = answers.task, answers.target
+    return Evidence(
+        samples=len(answers.index),
+        headroom=headroom(answers, alone.logits, alone.best, alone.late, metric),
+        probes=probes(task, read, target, metric),
+        use=use(answers, metric),
+        late_use=use_in_late_fusion(task, target, alone.logits, alone.late, metric),
+        metric=metric.label,
+    )
 
 
 def _balancer(subject: Balancer | Multimodal, task: Task | None) -> Balancer:
@@ -239,93 +260,18 @@ def _check_finite(answers: Answers) -> None:
             )
 
 
-def _fresh(
-    balancer: Balancer, encoders: Mapping[str, nn.Module] | None, seed: int
-) -> Mapping[str, nn.Module]:
-    """The encoders to be trained alone. A network that is frozen as a whole was so afterwards."""
-    if encoders is not None:
-        return copy.deepcopy(dict(encoders))
-    own = {m: balancer.model.encoders[m] for m in balancer.model.modalities}
-    if not any(p.requires_grad for p in balancer.model.parameters()):
-        own = {m: copy.deepcopy(e).requires_grad_(True) for m, e in own.items()}
-    return {m: renewed(e, seed) for m, e in own.items()}
-
-
 def _conflict(balancer: Balancer, train: Iterable[Any]) -> Conflict | None:
     """None where no encoder learns, so that there is no gradient."""
     learns = any(p.requires_grad for p in balancer.model.encoders.parameters())
     return conflict(balancer, train) if learns else None
 
 
-def _references(
-    balancer: Balancer,
-    encoders: Mapping[str, nn.Module],
-    parts: Loaders,
-    optimizer: Optimizer,
-    epochs: int,
-    seed: int,
-    tell: Told,
-) -> Iterator[tuple[str, Reference]]:
-    width = 0.5 / len(encoders)
-    for count, modality in enumerate(balancer.model.modalities):
-        begun = 0.1 + count * width
-
-        def made(epochs: int, modality: str = modality, begun: float = begun) -> None:
-            share = epochs / (epochs + USUAL)  # when it gets no better is not known beforehand
-            tell(f"{modality} alone, epoch {epochs}", begun + width * share)
-
-        tell(f"{modality} alone", begun)
-        yield (
-            modality,
-            trained_alone(
-                encoders[modality],
-                modality,
-                balancer,
-                parts["train"],
-                parts["validation"],
-                optimizer=optimizer,
-                epochs=epochs,
-                seed=seed,
-                told=made,
-            ),
-        )
-
-
-def _best(references: Mapping[str, Reference], validation: Iterable[Any]) -> str:
-    """The modality that is the best alone on the validation data."""
-    worth = {}
-    for modality, reference in references.items():
-        rows = reference.answers(only(validation, modality))
-        worth[modality] = value(reference.balancer.task, rows["logits"], rows["target"])
-    return max(worth, key=lambda m: worth[m])
-
-
-def _probes(
-    balancer: Balancer,
-    train: Iterable[Any],
-    answers: Answers,
-    references: Mapping[str, Reference],
-    alone: Mapping[str, Mapping[str, Tensor]],
-) -> dict[str, Probe]:
-    """Each encoder's probe in the network and alone; none for dense prediction."""
-    if isinstance(balancer.task, Dense):
-        return {}
-    fit, joint, single = encoded(balancer, train), {}, {}
-    for m, reference in references.items():
-        joint[m] = fit[m], Split(answers.features[m], answers.target)
-        own = encoded(reference.balancer, only(train, m))[m]
-        single[m] = own, Split(alone[m]["features"], answers.target)
-    return probes(balancer.task, joint, single)
-
-
-def _check_order(alone: Mapping[str, Mapping[str, Tensor]], answers: Answers) -> None:
-    for modality, rows in alone.items():
-        if not torch.equal(rows["target"], answers.target):
-            raise ValueError(
-                "Every pass over the test data should meet the same samples in the same order. "
-                f"Found other targets in that of `{modality}`. Let the loader yield "
-                "`(inputs, target, index)`, or do not shuffle it."
-            )
+def _with_onset(dynamics: Any, references: Mapping[str, Reference]) -> Any:
+    """The dynamics with the epochs at which modalities were left behind."""
+    record = getattr(dynamics, "dynamics", dynamics)
+    if not isinstance(record, Dynamics):
+        return dynamics
+    return record.with_onset({m: r.curve for m, r in references.items()})
 
 
 def _versions() -> dict[str, Any]:

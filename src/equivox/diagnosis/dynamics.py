@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from equivox.arguments import names, number
 from equivox.diagnosis.answers import predicted
 from equivox.diagnosis.metric import value
+from equivox.diagnosis.onset import Number, Onset, at, collapse, onset
 from equivox.diagnosis.probes import Split, probe
 from equivox.features import Features, vector
 from equivox.functional.clustering import cluster_purity
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from equivox.model import Multimodal, Output
     from equivox.task import Task
 
-Number = float | None
 Found = dict[str, dict[str, Number]]
 """Numbers by curve and modality."""
 
@@ -56,8 +56,8 @@ class Dynamics:
 
     What cannot be measured is absent: a curve as a whole, or None in its place for an epoch.
 
-    Attributes: `modalities`; `epochs`, the numbers of the recorded ones; `curves`, by name and
-    modality one number an epoch:
+    Attributes: `modalities`; `epochs`, the numbers of the recorded ones; `onset` by modality, where
+    `with_onset` was asked; `curves`, by name and modality one number an epoch:
 
     - `metric_train`, `loss_train`, `metric_validation`, `loss_validation`: of its own logits,
       those of its own head where there is one and else its share of the fused logits;
@@ -82,6 +82,7 @@ class Dynamics:
     modalities: tuple[str, ...]
     epochs: tuple[int, ...]
     curves: Mapping[str, Mapping[str, Sequence[Number]]]
+    onset: Mapping[str, Onset] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The dynamics in plain values."""
@@ -90,7 +91,32 @@ class Dynamics:
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> Dynamics:
         """The dynamics that `to_json` wrote."""
-        return Dynamics(tuple(plain["modalities"]), tuple(plain["epochs"]), plain["curves"])
+        onset = {m: Onset(**x) for m, x in plain.get("onset", {}).items()}
+        return Dynamics(tuple(plain["modalities"]), tuple(plain["epochs"]), plain["curves"], onset)
+
+    def with_onset(self, references: Mapping[str, Sequence[Number]]) -> Dynamics:
+        """The same, with the `Onset` of every modality.
+
+        :param references: The usual metric on the validation data of modalities trained alone,
+            after every epoch; what is unknown of the others is None.
+        """
+        known = {m: x for m, x in references.items() if x and "probe" in self.curves}
+        behind = self.onsets(known) if known else {}
+        fallen = {
+            name: {m: self._fallen(x) for m, x in self.curves.get(name, {}).items()}
+            for name in ("gradient_norm", "update_ratio")
+        }
+        return replace(
+            self,
+            onset={
+                m: Onset(behind.get(m), *(by.get(m) for by in fallen.values()))
+                for m in self.modalities
+            },
+        )
+
+    def _fallen(self, curve: Sequence[Number]) -> int | None:
+        first = collapse(curve)
+        return None if first is None else self.epochs[first]
 
     def onsets(
         self,
@@ -101,7 +127,7 @@ class Dynamics:
     ) -> dict[str, int | None]:
         """The epoch at which each modality falls behind its reference; see `onset`.
 
-        :param references: The same curve of the modality trained alone, by modality, from epoch 0.
+        :param references: The same curve of modalities trained alone, by modality, from epoch 0.
         :raises ValueError: For a curve that was not recorded, or modalities that are unknown.
         """
         names("references", references, self.modalities)
@@ -112,35 +138,10 @@ class Dynamics:
             )
         found = {}
         for modality, reference in references.items():
-            aligned = [_at(reference, epoch) for epoch in self.epochs]
+            aligned = [at(reference, epoch) for epoch in self.epochs]
             first = onset(self.curves[curve].get(modality, ()), aligned, margin, steady)
             found[modality] = None if first is None else self.epochs[first]
         return found
-
-
-def onset(
-    curve: Sequence[Number], reference: Sequence[Number], margin: float = 0.02, steady: int = 2
-) -> int | None:
-    """The first epoch at which a curve is below its reference by more than `margin`.
-
-    :param reference: Where it is the shorter one, it stays at its last value.
-    :param steady: For how many epochs in a row it must be: one dip is noise. Epochs without a
-        number are passed over.
-    :returns: A position in the curve, or None where it never falls behind.
-
-    >>> onset([0.5, 0.6, 0.6, 0.6], [0.5, 0.6, 0.7, 0.8])
-    2
-    """
-    number("steady", steady, least=1)
-    behind: list[int] = []
-    for epoch, x in enumerate(curve):
-        other = _at(reference, epoch)
-        if x is None or other is None:
-            continue
-        behind = [*behind, epoch] if other - x > margin else []
-        if len(behind) == steady:
-            return behind[0]
-    return None
 
 
 def overfitting_ratio(before: tuple[Number, Number], after: tuple[Number, Number]) -> Number:
@@ -515,8 +516,3 @@ def _few(task: Task, features: Tensor, target: Any) -> Split:
     step = -(-len(features) // MOST_SAMPLES)
     labels = single_classes(task, target, target) if isinstance(task, Classification) else target
     return Split(features[::step], labels[::step])
-
-
-def _at(curve: Sequence[Number], epoch: int) -> Number:
-    """A curve's number, which stays at the last one."""
-    return curve[min(epoch, len(curve) - 1)] if curve else None

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers
-from equivox.diagnosis.metric import Estimate, estimate, merits
-from equivox.task import Classification, Dense, MultiLabel, Regression, Task
+from equivox.diagnosis.late_fusion import LateFusion
+from equivox.diagnosis.metric import Estimate, Metric, columns, metric_of
+from equivox.task import Classification, Dense, MultiLabel, Regression
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Headroom:
 
     Attributes: `chance`, of an answer that does not look at the inputs; `alone`, of each modality's
     model trained alone; `best_single`, its name with the best metric on the validation data;
-    `joint`, of the network; `late_fusion`, of the mean of the unimodal models' probabilities;
+    `joint`, of the network; `late_fusion`, of what the unimodal models say together;
     `gain`, of late fusion over joint, and `single_gain`, of the best single one over joint, paired
     by sample.
     """
@@ -44,57 +43,68 @@ class Headroom:
         return asdict(self) | {"alarm": self.alarm}
 
 
-def headroom(answers: Answers, alone: Mapping[str, Tensor], best_single: str) -> Headroom:
+def headroom(
+    answers: Answers,
+    alone: Mapping[str, Tensor],
+    best_single: str,
+    late: LateFusion,
+    metric: Metric | None = None,
+) -> Headroom:
     """Compare the network with its modalities alone.
 
     :param alone: Each modality's logits (samples, outputs) of a model trained alone, in the order
         of the answers.
     :param best_single: The modality that is best on the validation data: chosen there, not here.
+    :param late: The late fusion of these models, fitted there as well.
     """
-    task, target = answers.task, answers.target
-    joint = merits(task, answers.whole, target)
-    single = {m: merits(task, z, target) for m, z in alone.items()}
-    late = merits(task, late_fusion(task, alone), target)
+    metric, target = metric or metric_of(answers.task), answers.target
+    joint = metric.parts(answers.whole, target)
+    single = {m: metric.parts(z, target) for m, z in alone.items()}
+    together = metric.parts(late(alone), target)
     return Headroom(
-        chance(answers),
-        {m: estimate(rows) for m, rows in single.items()},
+        chance(answers, metric),
+        {m: metric.estimate(x) for m, x in single.items()},
         best_single,
-        estimate(joint),
-        estimate(late),
-        estimate(late - joint),
-        estimate(single[best_single] - joint),
+        metric.estimate(joint),
+        metric.estimate(together),
+        metric.estimate(together - joint),
+        metric.estimate(single[best_single] - joint),
     )
 
 
-def late_fusion(task: Task, alone: Mapping[str, Tensor]) -> Tensor:
-    """Logits of the mean of the unimodal models' probabilities (for regression: of the answers)."""
-    mean = torch.stack([task.probabilities(z) for z in alone.values()]).mean(0)
-    return task.logits(mean)
+def chance(answers: Answers, metric: Metric | None = None) -> float:
+    """The metric of the best constant answer: how often each class occurs, or the mean.
 
-
-def chance(answers: Answers) -> float:
-    """The metric of the best constant answer: the most frequent class, or the mean.
-
-    Labels: the best number of the most frequent ones. Exactly 0 for R2.
+    Labels: how often each occurs, or the best number of the most frequent ones; numbers: the mean
+    or the median. Exactly 0 for R2.
     """
     task, target = answers.task, answers.target
-    if isinstance(task, Regression):
+    metric = metric or metric_of(task)
+    if metric.name == "r2":
         return 0.0
-    if isinstance(task, Classification):
-        truth = target if target.ndim == 1 else target.argmax(-1)
-        return float(truth.bincount().max()) / len(truth)
+    said = [c.expand(len(target), *c.shape[1:]) for c in _constants(answers)]
+    return max(metric.value(z, target) for z in said)
+
+
+def _constants(answers: Answers) -> list[Tensor]:
+    """(1, outputs, …) logits of answers that do not look at the inputs."""
+    task, target = answers.task, answers.target
+    if isinstance(task, Regression):
+        y = columns(target)
+        return [y.mean(0, keepdim=True), y.median(0, keepdim=True).values]
     if isinstance(task, MultiLabel):
-        constants = most_frequent((target > 0.5).double().mean(0))
-    elif isinstance(task, Dense):
-        counted = target[target != task.ignore_index]
-        classes = answers.whole.shape[1]
-        best = counted.bincount(minlength=classes).argmax() if len(counted) else torch.tensor(0)
-        shape = (1, classes, *[1] * (target.ndim - 1))
-        constants = [F.one_hot(best, classes).double().view(shape).to(target.device)]
-    else:
+        share = (target > 0.5).double().mean(0)
+        return [task.logits(share)[None], *most_frequent(share)]
+    if not isinstance(task, Classification | Dense):
         raise TypeError(f"Chance is known for the tasks of equivox. Found `{task!r}`.")
-    said = [c.expand(len(target), *c.shape[1:]) for c in constants]
-    return max(float(task.correct(z, target).double().mean()) for z in said)
+    if isinstance(task, Classification) and target.ndim > 1:
+        share = target.double().mean(0)
+    else:
+        counted = target[target != task.ignore_index] if isinstance(task, Dense) else target
+        counts = counted.flatten().bincount(minlength=answers.whole.shape[1]).double()
+        share = counts / counts.sum().clamp(min=1)
+    places = answers.whole.shape[2:]
+    return [task.logits(share).view(1, -1, *[1] * len(places)).expand(1, -1, *places)]
 
 
 def most_frequent(share: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +39,8 @@ class Finite(Reading):
     """The samples of a loader in which all is finite, each with its number.
 
     The number is the loader's, or else the place of the sample in it. `kept` counts the samples of
-    the latest whole pass. What a batch declares absent may hold anything.
+    the latest whole pass. What a batch declares absent may hold anything, and so may the modalities
+    in `lost`, which are declared absent from all samples.
 
     Raises ValueError at the end of a pass that leaves fewer than two samples.
 
@@ -48,16 +49,17 @@ class Finite(Reading):
     [tensor([0, 2])]
     """
 
-    def __init__(self, loader: Iterable[Any], name: str) -> None:
+    def __init__(self, loader: Iterable[Any], name: str, lost: Sequence[str] = ()) -> None:
         super().__init__(loader)
         self.name = name
+        self.lost = lost
         self.kept = 0
 
     def __iter__(self) -> Iterator[Any]:
         total, kept = 0, 0
         left_out: dict[str, int] = {}
         for item in self.loader:
-            batch = Batch.of(item)
+            batch = _absent(Batch.of(item), self.lost)
             bad = _bad(batch)
             good = ~torch.stack(list(bad.values())).any(0)
             batch = batch if batch.index is not None else _numbered(batch, total, len(good))
@@ -99,6 +101,15 @@ def _nonfinite(x: Any) -> Tensor:
     return torch.stack(rows).any(0)
 
 
+def _absent(batch: Batch, lost: Sequence[str]) -> Batch:
+    """The batch with these modalities declared absent."""
+    if not lost:
+        return batch
+    nobody = torch.zeros_like(_nonfinite(batch.target))
+    present = {**batch.inputs.get("present", {}), **dict.fromkeys(lost, nobody)}
+    return batch.with_(inputs={**batch.inputs, "present": present})
+
+
 def _numbered(batch: Batch, begun: int, count: int) -> Batch:
     return batch.with_(index=torch.arange(begun, begun + count))
 
@@ -116,11 +127,14 @@ def _rows(batch: Batch, chosen: Tensor) -> Batch:
 def checked(loaders: Loaders, balancer: Balancer) -> dict[str, Finite]:
     """The loaders by split, after a look at the first batch of each.
 
+    A modality that holds nothing finite in one of the splits is lost to all of them.
+
     Raises ValueError for splits that are missing or unknown, iterators, which can be read but once,
-    batches that are not of the model's modalities, and targets that are not the task's.
+    batches that are not of the model's modalities, targets that are not the task's, and where every
+    modality is lost.
     """
     _check_names(loaders)
-    found = {}
+    lost: dict[str, str] = {}
     for split in SPLITS:
         loader = loaders[split]
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
@@ -129,9 +143,31 @@ def checked(loaders: Loaders, balancer: Balancer) -> dict[str, Finite]:
                 f"`{type(loader).__name__}` for `{split}`. Pass a `DataLoader` or a list of "
                 "batches."
             )
-        _check_first(split, loader, balancer)
-        found[split] = Finite(loader, split)
-    return found
+        suspects = _check_first(split, loader, balancer)
+        lost = dict.fromkeys(_lost(loader, suspects), split) | lost
+    if len(lost) == len(balancer.model.modalities):
+        where = ", ".join(f"`{m}` of the {split} data" for m, split in lost.items())
+        raise ValueError(
+            "A modality should hold something finite. Found NaN or infinity in every sample of "
+            f"{where}. Repair them where they are read."
+        )
+    return {split: Finite(loaders[split], split, tuple(lost)) for split in SPLITS}
+
+
+def _lost(loader: Iterable[Any], suspects: Sequence[str]) -> list[str]:
+    """Those of the modalities that hold NaN or infinity in every sample."""
+    left = list(suspects)
+    with preserved_random_state(loader):
+        for item in loader if left else ():
+            left = _all_bad(Batch.of(item), left)
+            if not left:
+                break
+    return left
+
+
+def _all_bad(batch: Batch, modalities: Sequence[str]) -> list[str]:
+    bad = _bad(batch)
+    return [m for m in modalities if f"`{m}`" in bad and bool(bad[f"`{m}`"].all())]
 
 
 def _check_names(loaders: Loaders) -> None:
@@ -149,7 +185,8 @@ def _check_names(loaders: Loaders) -> None:
             )
 
 
-def _check_first(split: str, loader: Iterable[Any], balancer: Balancer) -> None:
+def _check_first(split: str, loader: Iterable[Any], balancer: Balancer) -> list[str]:
+    """The modalities of which the first batch holds nothing finite."""
     device = next(balancer.parameters()).device
     with torch.no_grad(), preserved_random_state(loader), evaluating(balancer):
         for item in loader:
@@ -159,7 +196,8 @@ def _check_first(split: str, loader: Iterable[Any], balancer: Balancer) -> None:
                 balancer.task.loss(balancer.model(batch.inputs).logits, batch.target)
             except ValueError as error:
                 raise ValueError(f"The {split} data do not fit the network. {error}") from error
-            return
+            return _all_bad(batch, balancer.model.modalities)
+    return []
 
 
 def check_whole(balancer: Balancer, batch: Batch) -> None:

@@ -1,8 +1,9 @@
-"""The metric of a task as a mean over samples, and intervals over the samples of one network."""
+"""Metrics of a task's predictions, and intervals over the samples of one network."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from equivox.errors import nearest
 from equivox.task import Regression
 
 if TYPE_CHECKING:
     from equivox.task import Task
 
 RESAMPLES = 1000
+
+FEW = 100
+"""Resamples of a metric that is no mean and must be made anew for each: enough for a standard
+error (Efron and Tibshirani, 1993, chapter 6)."""
 
 MANY = 10_000
 """Rows above which the mean of resamples is taken for normal, as it then is."""
@@ -39,8 +45,94 @@ class Estimate:
         return max(self.high - self.value, self.value - self.low)
 
 
+def _as_it_is(logits: Tensor) -> Tensor:
+    return logits
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good predictions are, of which more is better.
+
+    Attributes:
+        name: by which it is asked for.
+        label: in words.
+        of: of (predictions, target), (samples,) values whose mean it is or, where it is no mean
+            over the samples, the number itself, ().
+        mean: which of the two.
+        reads: the predictions, of the logits (samples, outputs, …); by default the logits.
+        accuracy_like: whether the verdict's thresholds, which are those of an accuracy, apply.
+
+    >>> of = Metric("mine", "my metric", lambda logits, target: -(logits[:, 0] - target).abs())
+    >>> of.value(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 3.0]))
+    -0.5
+    """
+
+    name: str
+    label: str
+    of: Callable[[Tensor, Any], Tensor]
+    mean: bool = True
+    reads: Callable[[Tensor], Tensor] = _as_it_is
+    accuracy_like: bool = True
+
+    def parts(self, logits: Tensor, target: Any) -> Tensor:
+        """Numbers to add, to subtract and to average before `estimate`, in float64.
+
+        (samples,) values or, where it is no mean, (1 + resamples,): the metric of all samples, then
+        that of each resample, which are the same for all predictions of as many samples.
+        """
+        said = self.reads(logits)
+        whole = self.of(said, target)
+        if self.mean:
+            return whole.double()
+        drawn = _rows(len(said)) if len(said) else []
+        return torch.stack([whole, *(self.of(said[r], target[r]) for r in drawn)]).double()
+
+    def whole(self, parts: Tensor) -> Tensor:
+        """() the number itself."""
+        return parts.mean() if self.mean else parts[0]
+
+    def estimate(self, parts: Tensor) -> Estimate:
+        """The number with its interval: see `estimate`; 1.96 standard errors where it is no mean.
+
+        No interval where the metric is undefined on a resample.
+        """
+        if self.mean:
+            return estimate(parts)
+        value, half = float(parts[0]), 1.96 * float(parts[1:].std())
+        return Estimate(value, value - half, value + half)
+
+    def value(self, logits: Tensor, target: Any) -> float:
+        """The number itself."""
+        found = self.of(self.reads(logits), target)
+        return float(found.double().mean() if self.mean else found)
+
+
+def metric_of(task: Task, name: str | Metric | None = None) -> Metric:
+    """The metric of a task by its name, by default the one that its methods are judged by.
+
+    :raises ValueError: For a name that the task does not have.
+
+    >>> from equivox import Classification
+    >>> metric_of(Classification(2), "f1").label
+    'macro F1'
+    """
+    from equivox.diagnosis.known_metrics import metrics_of
+
+    if isinstance(name, Metric):
+        return name
+    known = metrics_of(task)
+    if name is None:
+        return next(iter(known.values()))
+    if name not in known:
+        raise ValueError(
+            f"`metric` should be one of `{type(task).__name__}`: {', '.join(known)}. Found "
+            f"`{name}`. {nearest(name, known)}"
+        )
+    return known[name]
+
+
 def merits(task: Task, logits: Tensor, target: Any) -> Tensor:
-    """(samples,) values whose mean is the metric: what every sample adds to it, in float64.
+    """(samples,) values whose mean is the usual metric: what every sample adds to it, in float64.
 
     `task.correct`; for regression 1 - error^2 / variance of the target, whose mean is R2, averaged
     over the outputs.
@@ -67,7 +159,7 @@ def variance(y: Tensor) -> Tensor:
 
 
 def value(task: Task, logits: Tensor, target: Any) -> float:
-    """The metric of a task: R2 for regression, the mean of `task.correct` otherwise.
+    """The usual metric of a task: R2 for regression, the mean of `task.correct` otherwise.
 
     >>> value(Regression(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
     0.5
@@ -99,9 +191,15 @@ def estimate(rows: Tensor, seed: int = 0) -> Estimate:
 @lru_cache(maxsize=2)
 def resamples(count: int, seed: int) -> Tensor:
     """(resamples, count) how often each of so many rows is drawn; the same for all estimates."""
-    generator = torch.Generator().manual_seed(seed)
     drawn = torch.zeros(RESAMPLES, count)
     ones = torch.ones(count)
+    generator = torch.Generator().manual_seed(seed)
     for row in drawn:
         row.index_add_(0, torch.randint(count, (count,), generator=generator), ones)
     return drawn
+
+
+def _rows(count: int) -> list[Tensor]:
+    """The rows of a few resamples."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(count, (count,), generator=generator) for _ in range(FEW)]

@@ -1,23 +1,25 @@
 """What to do: baselines first, then methods, each with the signal that suggests it.
 
-The rules are a table. What a method can be expected to gain is bounded from below by what a late
-fusion gains over the network, which the verdict states; the order here is by cost and by the
-evidence of `docs/results`.
+The rules are a table, in which simple baselines come before methods, and both stand in the order of
+what they gained for their cost on data with known answers. What to expect here is that share of
+what the late fusion gains.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from equivox import methods
+from equivox.diagnosis.metric import Estimate
 from equivox.diagnosis.verdict import BALANCED, IMBALANCED, UNSURE, Verdict, limit
 from equivox.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
+    from equivox.diagnosis.conflict import Conflict
     from equivox.method import Method
 
 
@@ -27,8 +29,9 @@ class Advice:
 
     Attributes: `method`, its key in the registry, or "" for none; `what` to do; `signal`, what
     suggests it; `lines` to change; `cost` of a step relative to plain training, by
-    `docs/results/step_cost.md` where encoders take the time; `not_if`, when it
-    is the wrong thing.
+    `docs/results/step_cost.md` where encoders take the time; `not_if`, when it is the wrong thing;
+    `gain`, what to expect of it over the network, in the verdict's metric, and None where nobody
+    knows.
     """
 
     method: str
@@ -37,6 +40,7 @@ class Advice:
     lines: str
     cost: str
     not_if: str
+    gain: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The advice in plain values."""
@@ -44,25 +48,50 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Case:
+    """What advice is given for."""
+
+    verdict: Verdict
+    balancer: Balancer
+    conflict: Conflict | None
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether a modality is neglected or held back."""
+        return self.verdict.kind == IMBALANCED
+
+    @property
+    def late_fusion_wins(self) -> bool:
+        """Whether nobody is blamed, and a late fusion is better all the same."""
+        gain = self.verdict.gain
+        return self.verdict.kind == UNSURE and gain.low > 0 and gain.value >= limit("harm")
+
+    @property
+    def ignored_only(self) -> bool:
+        """Whether the fusion ignores what an encoder has learned, and it costs something."""
+        known = self.verdict.modalities.values()
+        some = any(m.ignored and not m.under_trained for m in known)
+        return some and (self.imbalanced or self.late_fusion_wins)
+
+    @property
+    def conflicts(self) -> dict[str, float]:
+        """The share of the batches in conflict, of encoders where it is more than chance."""
+        found = self.conflict.encoders if self.conflict else {}
+        return {m: a.share.value for m, a in found.items() if a.share.value >= limit("conflict")}
+
+
+Shares = tuple[float, float, float]
+"""The least, the median and the most of what a late fusion gained that a method gained, by
+`docs/results/verdict_cases.md`."""
+
+
+@dataclass(frozen=True)
 class Rule:
-    """An advice and when it is given."""
+    """An advice, when it is given, and what share of a late fusion's gain it had."""
 
-    when: Callable[[Verdict, Balancer], bool]
+    when: Callable[[Case], bool]
     advice: Advice
-
-
-def _neglect(found: Verdict, _: Balancer) -> bool:
-    return found.kind == IMBALANCED
-
-
-def _late_fusion_wins(found: Verdict, _: Balancer) -> bool:
-    return found.kind == UNSURE and found.gain.low > 0 and found.gain.value >= limit("harm")
-
-
-def _ignored_only(found: Verdict, balancer: Balancer) -> bool:
-    """The fusion ignores what an encoder has learned, and it costs something."""
-    some = any(m.ignored and not m.under_trained for m in found.modalities.values())
-    return some and (_neglect(found, balancer) or _late_fusion_wins(found, balancer))
+    shares: Shares | None = None
 
 
 def _balancer_lines(method: str, more: str = "") -> str:
@@ -71,14 +100,14 @@ def _balancer_lines(method: str, more: str = "") -> str:
 
 RULES = (
     Rule(
-        lambda found, _: found.kind == BALANCED and not found.synergistic,
+        lambda case: case.verdict.kind == BALANCED and not case.verdict.synergistic,
         Advice(
             "", "Nothing: keep joint training.",
             "no encoder falls short, and a late fusion is not better", "", "1.00", "",
         ),
     ),
     Rule(
-        lambda found, _: found.synergistic,
+        lambda case: case.verdict.synergistic,
         Advice(
             "", "Keep joint training, and look at the fusion: its capacity is what limits.",
             "no modality says anything alone, together they do", "", "1.00",
@@ -86,57 +115,62 @@ RULES = (
         ),
     ),
     Rule(
-        lambda found, _: found.kind == UNSURE,
+        lambda case: case.verdict.kind == UNSURE,
         Advice(
             "", "Nothing yet: first what stands in the way of a verdict, see its reasons.",
             "the verdict is that nothing can be told", "", "1.00", "",
         ),
     ),
     Rule(
-        _neglect,
+        lambda case: case.imbalanced,
         Advice(
             "unimodal_losses", "Add a loss for each modality: the simplest cure.",
             "an encoder's probe is below that of the same encoder alone",
             _balancer_lines("UnimodalLosses()"), "1.01",
             "a modality is pure noise, or the answer lies in the combination alone",
         ),
+        (0.3, 0.78, 0.84),
     ),
     Rule(
-        lambda found, balancer: _neglect(found, balancer) or _late_fusion_wins(found, balancer),
+        lambda case: case.imbalanced or case.late_fusion_wins,
         Advice(
             "ensemble", "Train the modalities apart and average them: what is to be beaten.",
             "a late fusion of the unimodal models is better than the network",
             _balancer_lines("Ensemble()", ", validation=validation"), "1.01",
             "modalities must interact",
         ),
+        (0.37, 0.72, 0.99),
     ),
     Rule(
-        _neglect,
-        Advice(
-            "ogm_ge", "Slow the leading encoder down; no new parameters.",
-            "one modality is exchanged without effect while another decides",
-            _balancer_lines("OGMGE(alpha=0.5)"), "1.03",
-            "the leading modality is simply the more informative one; Adam",
-        ),
-    ),
-    Rule(
-        _neglect,
+        lambda case: case.imbalanced and bool(case.conflicts),
         Advice(
             "mmpareto", "Unimodal losses whose gradients do not fight the fusion's.",
-            "unimodal losses help, and gradients conflict",
+            "an encoder falls short, and gradients conflict: {conflict}",
             _balancer_lines("MMPareto()"), "1.77", "a second backward pass is too much",
         ),
+        (0.27, 0.84, 0.86),
     ),
     Rule(
-        _neglect,
+        lambda case: bool(case.verdict.neglected),
         Advice(
             "mmcosine", "Give every modality equal norms in the last layer.",
             "the fusion reads one modality far more than it knows more",
             _balancer_lines("MMCosine()"), "1.01", "regression; an adopted network",
         ),
+        (-0.34, 0.41, 0.82),
     ),
     Rule(
-        _ignored_only,
+        lambda case: bool(case.verdict.neglected),
+        Advice(
+            "ogm_ge", "Slow the leading encoder down; no new parameters.",
+            "one modality is exchanged without effect while another decides",
+            _balancer_lines("OGMGE(alpha=0.5)"), "1.03",
+            "the leading modality is simply the more informative one, where it lost; Adam",
+        ),
+        (-2.65, 0.2, 0.56),
+    ),
+    Rule(
+        lambda case: case.ignored_only,
         Advice(
             "modality_dropout", "Drop modalities in training, so that none can be leaned on alone.",
             "an encoder has learned enough, and the fusion does not listen",
@@ -146,13 +180,39 @@ RULES = (
 )  # fmt: skip
 
 
-def prescribe(found: Verdict, balancer: Balancer) -> Sequence[Advice]:
+def prescribe(
+    found: Verdict, balancer: Balancer, conflict: Conflict | None = None
+) -> Sequence[Advice]:
     """The advice whose rule holds, in the order of the table.
 
     Without methods that are not for this task or network, or that it was trained with already.
+
+    :param conflict: That of the network's gradients, where it was measured.
     """
-    rules = (rule for rule in RULES if rule.when(found, balancer))
-    return [rule.advice for rule in rules if _fits(rule.advice.method, balancer)]
+    case = Case(found, balancer, conflict)
+    rules = (rule for rule in RULES if rule.when(case))
+    return [_told(rule, case) for rule in rules if _fits(rule.advice.method, balancer)]
+
+
+def _told(rule: Rule, case: Case) -> Advice:
+    """The advice with what was measured here."""
+    shares = case.conflicts.items()
+    said = ", ".join(f"in {share:.0%} of the batches in `{m}`" for m, share in shares)
+    return replace(
+        rule.advice,
+        signal=rule.advice.signal.format(conflict=said),
+        gain=expected(case.verdict.gain, rule.shares) if rule.shares else None,
+    )
+
+
+def expected(gain: Estimate, shares: Shares) -> Estimate:
+    """A share of a gain where neither is known exactly: from the least to the most of both.
+
+    >>> expected(Estimate(0.04, 0.02, 0.06), (0.5, 0.75, 1.5))
+    Estimate(value=0.03, low=0.01, high=0.09)
+    """
+    ends = [end * share for end in (gain.low, gain.high) for share in shares]
+    return Estimate(gain.value * shares[1], min(ends), max(ends))
 
 
 def _fits(key: str, balancer: Balancer) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from equivox.diagnosis.metric import Estimate, estimate, merits
+from equivox.diagnosis.metric import Estimate, Metric, merits, metric_of
 from equivox.features import vector
 from equivox.functional.probe import linear_probe, logistic_probe
 from equivox.task import Classification, Dense, MultiLabel, Task
@@ -54,8 +54,8 @@ def encoded(balancer: Balancer, loader: Iterable[Any]) -> dict[str, Split]:
     return {m: Split(z, rows["target"]) for m, z in rows["features"].items()}
 
 
-def probe(task: Task, fit: Split, held: Split, logistic: bool = True) -> Tensor:
-    """(samples,) merits on `held` of a linear model fitted on `fit`.
+def read_linearly(task: Task, fit: Split, held: Split, logistic: bool = True) -> Tensor:
+    """(samples, outputs) logits on `held` of a linear model fitted on `fit`.
 
     Logistic regression for classes; ridge regression, of labels as 0 and 1, otherwise.
 
@@ -70,26 +70,45 @@ def probe(task: Task, fit: Split, held: Split, logistic: bool = True) -> Tensor:
         labels = fit.target if fit.target.ndim == 1 else fit.target.argmax(-1)
         classes = task.classes or int(labels.max()) + 1
         regress = logistic_probe if logistic else linear_probe
-        said = regress(fit.features, labels, held.features, classes)
-    elif isinstance(task, MultiLabel):
-        said = linear_probe(fit.features, fit.target.double(), held.features) - 0.5
-    else:
-        said = linear_probe(fit.features, fit.target, held.features)
-    return merits(task, said, held.target)
+        return regress(fit.features, labels, held.features, classes)
+    if isinstance(task, MultiLabel):
+        share = linear_probe(fit.features, fit.target.double(), held.features)
+        return 4 * (share - 0.5)  # the logit's tangent: it has no ends to fall off
+    return linear_probe(fit.features, fit.target, held.features)
 
 
-def probes(
+def probe(task: Task, fit: Split, held: Split, logistic: bool = True) -> Tensor:
+    """(samples,) merits of what `read_linearly` says."""
+    return merits(task, read_linearly(task, fit, held, logistic), held.target)
+
+
+Read = Mapping[str, tuple[Tensor, Tensor]]
+"""By modality, what is read from its encoder in the network, and from the one trained alone."""
+
+
+def read_both(
     task: Task,
     joint: Mapping[str, tuple[Split, Split]],
     alone: Mapping[str, tuple[Split, Split]],
-) -> dict[str, Probe]:
-    """Each encoder's probe in the network and trained alone.
+) -> Read:
+    """What linear models read from each encoder in the network and trained alone.
 
     :param joint: By modality, the features of the training and of the test data in the network.
     :param alone: The same of the models trained alone; the same samples in the same order.
     """
-    found = {}
-    for modality, (fit, held) in joint.items():
-        mine, other = probe(task, fit, held), probe(task, *alone[modality])
-        found[modality] = Probe(estimate(mine), estimate(other), estimate(other - mine))
+    return {
+        m: (read_linearly(task, *pair), read_linearly(task, *alone[m])) for m, pair in joint.items()
+    }
+
+
+def probes(task: Task, read: Read, target: Any, metric: Metric | None = None) -> dict[str, Probe]:
+    """Each encoder's probe in the network and trained alone.
+
+    :param read: See `read_both`.
+    :param metric: By default the task's usual one.
+    """
+    metric, found = metric or metric_of(task), {}
+    for modality, pair in read.items():
+        mine, other = (metric.parts(z, target) for z in pair)
+        found[modality] = Probe(*map(metric.estimate, (mine, other, other - mine)))
     return found

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from equivox.arguments import number
 from equivox.diagnosis.loaders import Reading
-from equivox.diagnosis.metric import merits
+from equivox.diagnosis.metric import value
 from equivox.features import leaves, vector
 from equivox.fusion import Concat
 from equivox.method import Batch
@@ -34,12 +34,13 @@ class Reference:
 
     Attributes: `balancer` of one encoder and one linear layer, with the weights of its best epoch
     on the validation data; `epochs`, how many were made; `converged`, whether it had stopped to get
-    better before they ran out.
+    better before they ran out; `curve`, the usual metric on the validation data after each.
     """
 
     balancer: Balancer
     epochs: int
     converged: bool
+    curve: tuple[float, ...] = ()
 
     def answers(self, loader: Iterable[Any]) -> dict[str, Tensor]:
         """Its "logits" and pooled "features" (samples, …), and the "target", of every sample."""
@@ -93,13 +94,13 @@ def trained_alone(
         alone = Balancer(single, task=balancer.task, clip=balancer.clip).to(device)
         try:
             fit = _Fit(alone, modality, optimizer, told or (lambda _: None))
-            made, converged = fit(train, validation, epochs, patience)
+            curve, converged = fit(train, validation, epochs, patience)
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"`{modality}` could not be trained alone. {error} Pass `optimizer=` with such "
                 "settings, or `references=`."
             ) from error
-    return Reference(alone, made, converged)
+    return Reference(alone, len(curve), converged, curve)
 
 
 @dataclass(frozen=True)
@@ -113,22 +114,23 @@ class _Fit:
 
     def __call__(
         self, train: Iterable[Any], validation: Iterable[Any], epochs: int, patience: int
-    ) -> tuple[int, bool]:
-        """How many epochs were made, and whether it stopped by itself."""
+    ) -> tuple[tuple[float, ...], bool]:
+        """The metric after every epoch, and whether it stopped by itself."""
         model = self.alone.model
         steps = self.alone.attach(self.optimizer(self.alone.parameters()))
         best, since, state = -math.inf, 0, copy.deepcopy(model.state_dict())
-        made = 0
-        while made < epochs and since < patience:
+        curve: list[float] = []
+        while len(curve) < epochs and since < patience:
             _epoch(self.alone, self.modality, train, steps)
-            made += 1
-            worth = _worth(self.alone, self.modality, validation)
+            metric, loss = _held_out(self.alone, self.modality, validation)
+            curve.append(metric)
+            worth = metric - 1e-3 * loss  # the loss breaks ties
             since = 0 if worth > best else since + 1
             if worth > best:
                 best, state = worth, copy.deepcopy(model.state_dict())
-            self.told(made)
+            self.told(len(curve))
         model.load_state_dict(state)
-        return made, since >= patience
+        return tuple(curve), since >= patience
 
 
 def _epoch(
@@ -143,19 +145,27 @@ def _epoch(
         largest = max(largest, count)
         if count == 1 < largest:  # what is left at the end; BatchNorm cannot train on it
             continue
-        alone(batch.inputs, batch.target).backward()
+        try:
+            alone(batch.inputs, batch.target).backward()
+        except ValueError as error:
+            if count > 1:
+                raise
+            raise ValueError(
+                "BatchNorm cannot learn from one value a channel. Found batches of one sample in "
+                "the train data. Let the loader yield larger ones."
+            ) from error
         steps.step()
         steps.zero_grad()
 
 
-def _worth(alone: Balancer, modality: str, validation: Iterable[Any]) -> float:
-    """The mean merit on the validation data, minus a little of the loss to break ties."""
+def _held_out(alone: Balancer, modality: str, validation: Iterable[Any]) -> tuple[float, float]:
+    """The usual metric and the loss on the validation data."""
     task = alone.task
     rows = alone.collect(
         only(validation, modality), lambda o, b: {"logits": o.logits, "target": b.target}
     )
-    worth = float(merits(task, rows["logits"], rows["target"]).mean())
-    return worth - 1e-3 * float(task.loss(rows["logits"], rows["target"]))
+    logits, target = rows["logits"], rows["target"]
+    return value(task, logits, target), float(task.loss(logits, target))
 
 
 class only(Reading):

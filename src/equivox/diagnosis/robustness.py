@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import BLANKINGS, Answers, predicted
-from equivox.diagnosis.metric import Estimate, estimate, merits
+from equivox.diagnosis.metric import Estimate, Metric, metric_of
 from equivox.diagnosis.tables import deviation
 from equivox.features import leaves, map_tensors, map_values, padding
 from equivox.method import Batch
@@ -58,28 +58,40 @@ class Robustness:
 
 
 def robustness(
-    balancer: Balancer, loader: Iterable[Any], answers: Answers, seed: int = 0
+    balancer: Balancer,
+    loader: Iterable[Any],
+    answers: Answers,
+    seed: int = 0,
+    metric: Metric | None = None,
 ) -> dict[str, Robustness]:
     """How the metric falls with each modality missing, and with its inputs disturbed.
 
     :param loader: Of the data that the answers were gathered from. It is read twice.
     :param seed: Of the disturbances.
+    :param metric: By default the task's usual one.
     """
-    whole, gone = estimate(merits(answers.task, answers.whole, answers.target)), missing(answers)
-    curves = disturbed(balancer, loader, seed)
+    metric = metric or metric_of(answers.task)
+    whole = _measured(metric, answers.whole, answers.target)
+    gone, curves = missing(answers, metric), disturbed(balancer, loader, seed, metric)
     return {m: Robustness(whole, gone[m], curves[m]) for m in answers.modalities}
 
 
-def missing(answers: Answers) -> dict[str, dict[str, Estimate]]:
+def missing(answers: Answers, metric: Metric | None = None) -> dict[str, dict[str, Estimate]]:
     """The metric without each modality, by blanking: what stands for it, see `BLANKINGS`."""
-    task, target = answers.task, answers.target
+    metric, target = metric or metric_of(answers.task), answers.target
     return {
-        m: {how: estimate(merits(task, answers.without(m, how), target)) for how in BLANKINGS}
+        m: {how: _measured(metric, answers.without(m, how), target) for how in BLANKINGS}
         for m in answers.modalities
     }
 
 
-def disturbed(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> dict[str, Curve]:
+def _measured(metric: Metric, logits: Tensor, target: Any) -> Estimate:
+    return metric.estimate(metric.parts(logits, target))
+
+
+def disturbed(
+    balancer: Balancer, loader: Iterable[Any], seed: int = 0, metric: Metric | None = None
+) -> dict[str, Curve]:
     """The metric with the inputs of one modality at a time disturbed.
 
     Floating inputs get Gaussian noise of `DEVIATIONS` standard deviations, one for each tensor,
@@ -88,13 +100,14 @@ def disturbed(balancer: Balancer, loader: Iterable[Any], seed: int = 0) -> dict[
     stretch the same noise and exchange more of the same samples. Only the encoder of the disturbed
     modality is run again.
     """
+    metric = metric or metric_of(balancer.task)
     spread = deviations(loader, balancer.model.modalities)
     generator = torch.Generator().manual_seed(seed)
     rows = balancer.collect(loader, lambda o, b: _disturbed(balancer, o, b, spread, generator))
     curves = {}
     for modality, said in rows["logits"].items():
         levels = _levels(spread[modality])
-        found = [estimate(merits(balancer.task, said[x], rows["target"])) for x in levels]
+        found = [_measured(metric, said[x], rows["target"]) for x in levels]
         kind = "noise" if spread[modality] else "exchange"
         curves[modality] = Curve(kind, levels, tuple(found))
     return curves

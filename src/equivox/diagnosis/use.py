@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers, differ, partners
-from equivox.diagnosis.headroom import late_fusion
-from equivox.diagnosis.metric import Estimate, columns, estimate, merits, variance
+from equivox.diagnosis.late_fusion import LateFusion
+from equivox.diagnosis.metric import Estimate, Metric, columns, estimate, metric_of, variance
 from equivox.functional.divergence import js_divergence
 from equivox.functional.outcomes import log_probabilities
 from equivox.task import MultiLabel, Regression
@@ -41,20 +40,29 @@ class Use:
         return asdict(self)
 
 
-def use(answers: Answers) -> dict[str, Use]:
+def use(answers: Answers, metric: Metric | None = None) -> dict[str, Use]:
     """What exchanging each modality inside the batch does to the network's prediction.
+
+    :param metric: By default the task's usual one.
 
     Source: the perceptual score (Gat et al., 2021) and the mispairing tests of multimodal use.
     """
     found = answers.rows(answers.unlike)
     exchanged = {m: found.without(m, "shuffle") for m in found.modalities}
-    return {m: _use(found.task, found.target, found.whole, z) for m, z in exchanged.items()}
+    metric = metric or metric_of(answers.task)
+    return {m: _use(found.task, metric, found.target, found.whole, z) for m, z in exchanged.items()}
 
 
-def use_in_late_fusion(task: Task, target: Any, alone: Mapping[str, Tensor]) -> dict[str, Use]:
-    """The same for the mean of the unimodal models' probabilities.
+def use_in_late_fusion(
+    task: Task,
+    target: Any,
+    alone: Mapping[str, Tensor],
+    late: LateFusion,
+    metric: Metric | None = None,
+) -> dict[str, Use]:
+    """The same for a late fusion of the unimodal models.
 
-    It listens to each modality as far as it is sure of itself: what the network would do that
+    It listens to each modality as far as it is to be trusted: what the network would do that
     neglects none. A weak modality moves it little as well.
 
     :param alone: Each modality's logits (samples, outputs) of a model trained alone.
@@ -62,16 +70,17 @@ def use_in_late_fusion(task: Task, target: Any, alone: Mapping[str, Tensor]) -> 
     count = len(next(iter(alone.values())))
     partner = partners(count, torch.Generator().manual_seed(0))
     unlike = differ(target, partner)
-    own = late_fusion(task, alone)[unlike]
-    exchanged = {m: late_fusion(task, {**alone, m: z[partner]})[unlike] for m, z in alone.items()}
-    return {m: _use(task, target[unlike], own, z) for m, z in exchanged.items()}
+    own = late(alone)[unlike]
+    exchanged = {m: late({**alone, m: z[partner]})[unlike] for m, z in alone.items()}
+    metric = metric or metric_of(task)
+    return {m: _use(task, metric, target[unlike], own, z) for m, z in exchanged.items()}
 
 
-def _use(task: Task, target: Tensor, own: Tensor, exchanged: Tensor) -> Use:
-    mispaired = merits(task, exchanged, target)
-    drop = merits(task, own, target) - mispaired
+def _use(task: Task, metric: Metric, target: Tensor, own: Tensor, exchanged: Tensor) -> Use:
+    mispaired = metric.parts(exchanged, target)
+    drop = metric.parts(own, target) - mispaired
     changed = change(task, target, own, exchanged)
-    return Use(estimate(changed), estimate(mispaired), estimate(drop))
+    return Use(estimate(changed), metric.estimate(mispaired), metric.estimate(drop))
 
 
 def change(task: Task, target: Tensor, one: Tensor, other: Tensor) -> Tensor:
@@ -93,7 +102,7 @@ class Route:
     """The samples that a certain set of modalities answers rightly, each by itself.
 
     Attributes: `right`, these modalities, empty where none is right; `share` of all samples;
-    `samples`, their number; `metric` of the fused network on them.
+    `samples`, their number; `metric`, the usual one of the fused network on them.
     """
 
     right: tuple[str, ...]
@@ -121,11 +130,14 @@ def routing(answers: Answers, alone: Mapping[str, Tensor]) -> list[Route]:
         return []
     fused = task.correct(answers.whole, target).double()
     right = {m: task.correct(z, target) > 0.5 for m, z in alone.items()}
+    patterns, which = torch.stack([*right.values()], 1).unique(dim=0, return_inverse=True)
     routes = []
-    for size in range(len(right), -1, -1):
-        for names in combinations(right, size):
-            here = torch.stack([r if m in names else ~r for m, r in right.items()]).all(0)
-            if count := int(here.sum()):
-                share = count / len(here)
-                routes.append(Route(names, share, count, estimate(fused[here])))
-    return routes
+    for number, pattern in enumerate(patterns.tolist()):
+        names, here = (
+            tuple(m for m, is_right in zip(right, pattern, strict=True) if is_right),
+            which == number,
+        )
+        count = int(here.sum())
+        routes.append(Route(names, count / len(here), count, estimate(fused[here])))
+    places = {m: place for place, m in enumerate(right)}
+    return sorted(routes, key=lambda r: (-len(r.right), [places[m] for m in r.right]))

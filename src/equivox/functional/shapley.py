@@ -115,10 +115,24 @@ class SampledShapley(NamedTuple):
     standard_error: dict[str, Tensor]
 
 
+def orders(
+    modalities: Sequence[str], count: int, generator: torch.Generator | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """Orders in which the modalities enter, at random.
+
+    :param count: At least two, or there is no standard error.
+    :param generator: A CPU generator.
+    """
+    if count < 2:
+        raise ValueError(f"`permutations` should be at least 2. Found `permutations = {count}`.")
+    drawn = (torch.randperm(len(modalities), generator=generator) for _ in range(count))
+    return tuple(tuple(modalities[i] for i in order.tolist()) for order in drawn)
+
+
 def sampled_shapley_values(
     value: Callable[[frozenset[str]], Float[Tensor, "*shape"]],
     modalities: Sequence[str],
-    permutations: int,
+    permutations: int | Sequence[Sequence[str]],
     generator: torch.Generator | None = None,
 ) -> SampledShapley:
     """Estimate the Shapley values of many modalities, where 2^M subsets are too many.
@@ -128,14 +142,12 @@ def sampled_shapley_values(
 
     :param value: v(S), called once for each subset met: at most M + 1 for each order, the empty
         set included.
-    :param permutations: The number of orders drawn, at least two.
+    :param permutations: The number of orders drawn, at least two, or the `orders` themselves.
     :param generator: A CPU generator for the orders.
     :raises ValueError: If `permutations` is below two, which leaves no standard error.
     """
-    if permutations < 2:
-        raise ValueError(
-            f"`permutations` should be at least 2. Found `permutations = {permutations}`."
-        )
+    if isinstance(permutations, int):
+        permutations = orders(modalities, permutations, generator)
     known: dict[frozenset[str], Tensor] = {}
 
     def v(subset: frozenset[str]) -> Tensor:
@@ -144,16 +156,15 @@ def sampled_shapley_values(
         return known[subset]
 
     gains: dict[str, list[Tensor]] = {modality: [] for modality in modalities}
-    for _ in range(permutations):
-        order = torch.randperm(len(modalities), generator=generator).tolist()
+    for order in permutations:
         entered: frozenset[str] = frozenset()
-        for modality in (modalities[i] for i in order):
+        for modality in order:
             gains[modality].append(v(entered | {modality}) - v(entered))
             entered |= {modality}
     stacked = {modality: torch.stack(rows) for modality, rows in gains.items()}
     return SampledShapley(
         {modality: rows.mean(0) for modality, rows in stacked.items()},
-        {modality: rows.std(0) / permutations**0.5 for modality, rows in stacked.items()},
+        {modality: rows.std(0) / len(permutations) ** 0.5 for modality, rows in stacked.items()},
     )
 
 
