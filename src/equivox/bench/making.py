@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import time
 from collections import deque
@@ -52,7 +51,6 @@ def make(job: Job, out: Path) -> str:
 
 
 def _make(job: Job, out: Path, folder: Path) -> str:
-    gc.collect()  # a balancer and its optimizer hold each other: the last run's are still here
     start = time.perf_counter()
     resume = (folder / CONFIG).exists()
     if not resume and folder.exists():
@@ -73,6 +71,7 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     if job.trial is None:
         record |= _tested(result) | _measured(result, folder)
     write(folder / RECORD, record | {"wall": time.perf_counter() - start})
+    result.balancer.detach()  # it and its optimizer hold each other: so they are let go at once
     return "made"
 
 
