@@ -24,6 +24,8 @@ from reliability_damage import (
 
 from equivox.bench import checkpoint, recipe
 from equivox.bench.compare import Choice, Job, chosen
+from equivox.bench.costs import costs
+from equivox.bench.files import write
 from equivox.bench.folder import (
     CONFIG,
     LAST,
@@ -32,12 +34,12 @@ from equivox.bench.folder import (
     RESULT,
     Folder,
     read_experiment,
-    write,
 )
 from equivox.bench.harm import merits
 from equivox.bench.query import query
-from equivox.bench.records import FAILED, FORMAT, RECORD, failures, records
-from equivox.bench.search import choose
+from equivox.bench.records import FAILED, FORMAT, RECORD, failures, read, records
+from equivox.bench.search import COMPARED, choose
+from equivox.bench.sharing import TAKEN, taken
 from equivox.bench.training import Result, Training
 from equivox.data import cache, load
 from equivox.data.decoders.values import Array
@@ -45,6 +47,7 @@ from equivox.data.field import Contents, Entry
 from equivox.data.pickles import read_pickle
 
 RUN = Path("runs", "latent2_samples=200", "ogm_ge", "seed-0")
+COST = Path("cost", "latent2_samples=200", "ogm_ge", RECORD)
 NPZ, PROTOCOLS = Path("mfeat", "mfeat.npz"), (2, 4)
 RECIPE = """\
 data: latent2
@@ -87,6 +90,9 @@ def corpus(root: Path) -> None:
     names = {"data": "latent2:samples=200", "method": "ogm_ge", "seed": 0, "tuned": 0}
     told = {"format": FORMAT, "error": "It diverged.", "kind": "FloatingPointError"}
     write(root / RUN / FAILED, names | told)
+    write(root / RUN / TAKEN, {"0123456789abcdef": 1.5})
+    (root / COST).parent.mkdir(parents=True)
+    write(root / COST, names | {"flops": 1e6, "memory": 4096, "seconds": 0.001, "step": 1.5})
     (root / "recipe.yaml").write_text(RECIPE)
     pixels = numpy.random.default_rng(0).random((40, 9), "f4")
     (root / NPZ).parent.mkdir()
@@ -115,13 +121,16 @@ def _job(trial: int | None = None, tuned: int = 0) -> Job:
 def files(root: Path) -> list[File]:
     """The files of a corpus, while they are whole."""
     run, last, place = root / RUN, root / RUN / LAST, next((root / "cache").iterdir())
-    text, npz = root / "recipe.yaml", root / NPZ
+    text, npz, trial = root / "recipe.yaml", root / NPZ, _job(trial=0).folder(root) / RECORD
     return [
         _json(run / CONFIG, lambda: read_experiment(run).to_json(), "experiment"),
         _json(run / RESULT, lambda: Result.read(run).to_json()),
         _json(run / RECORD, lambda: next(records(root))),
         _json(run / FAILED, lambda: next(failures(root))),
         _json(chosen(_job(tuned=1), root), lambda: _arguments(root)),
+        _json(run / TAKEN, lambda: taken(run)),
+        File(f"trial: {RECORD}", trial, lambda: read(trial, COMPARED)),
+        File(f"cost: {RECORD}", root / COST, lambda: costs(root)),
         File(METRICS, run / METRICS, lambda: query(root, "SELECT * FROM epochs"), lines_changed),
         File(PREDICTIONS, run / PREDICTIONS, lambda: _merits(run), header_changed),
         File("recipe.yaml", text, lambda: recipe.read(text), yaml_changed),

@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.balancer import Balancer
-from equivox.bench.schedule import workers
+from equivox.bench.processes import workers
 from equivox.data.base import MultimodalData, Samples, divide
 from equivox.data.latent import LatentModality, latent, xor
 from equivox.diagnosis.diagnose import Diagnosis, diagnose

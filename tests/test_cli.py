@@ -66,6 +66,7 @@ def test_every_option_has_help() -> None:
         ),
         (["train", *SHORT, "--out", "x", "--strategy", "dpp"], "Did you mean `ddp`?"),
         (["train", *SHORT, "--out", "x", "--precision", "8"], "precision should be a known one"),
+        (["data", "check", "mfeat", "--jsn"], "Did you mean `--json`"),
         (["train", *SHORT, "--out", "x", "--precision", "16"], "needs a GPU"),
         (["train", *SHORT, "--out", "x", "--device", "cuda", "--devices", "9"], "`device"),
         (["train", *SHORT, "--out", "x", "--schedule", "step"], "works with"),
@@ -235,9 +236,9 @@ def test_interrupted_from_the_keyboard(
 
 def test_demo_is_given_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[argparse.Namespace] = []
-    module = types.ModuleType("equivox.bench.demo")
+    module = types.ModuleType("equivox.demo.command")
     module.main = lambda arguments: given.append(arguments) or 0  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "equivox.bench.demo", module)
+    monkeypatch.setitem(sys.modules, "equivox.demo.command", module)
     assert cli.main(["demo", "--seeds", "5", "--budget", "60", "--out", "there"]) == 0
     assert (given[0].seeds, given[0].budget, given[0].out) == (5, 60.0, Path("there"))
     assert cli.main(["demo"]) == 0

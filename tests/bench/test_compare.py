@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from filelock import FileLock
 
 import equivox as ev
 from equivox import cli
-from equivox.bench import comparing, folder, making
+from equivox.bench import comparing, files, making
 from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
 from equivox.bench.comparing import main
 from equivox.bench.executors import Executor, Lost
@@ -29,7 +31,7 @@ from equivox.bench.leaderboard import boards
 from equivox.bench.making import make, work
 from equivox.bench.pace import Pace
 from equivox.bench.records import FAILED, RECORD
-from equivox.bench.search import choose, cost, search_jobs, trials
+from equivox.bench.search import choose, cost, search_jobs, space, trials
 from equivox.bench.statistics import paired
 from equivox.bench.tables import DAGGER, board_markdown
 
@@ -60,6 +62,8 @@ def test_choices_are_read_as_they_are_written() -> None:
     found = Choice.parse("avmnist:train_samples=3000:audio=audio_noisy")
     assert found.options == {"train_samples": 3000, "audio": "audio_noisy"}
     assert Choice.parse(found.label) == found
+    nested = Choice("modality_lr", {"factors": {"easy": 1.0, "hard": 2.0}})
+    assert Choice.parse(nested.label) == nested
     assert "/" not in Choice.parse("latent2:path=a/b").folder
 
 
@@ -101,16 +105,38 @@ def test_what_diverges_or_is_refused_is_told(tmp_path: Path) -> None:
 
 
 def test_trials_begin_with_the_defaults_and_do_not_repeat() -> None:
-    found = trials(ev.OGMGE, ("a", "b"), 100)
+    tried = ev.OGMGE.search_space
+    found = trials(tried, 100)
     assert found[0] == {}
     assert len({json.dumps(point, sort_keys=True) for point in found}) == len(found)
-    assert trials(ev.OGMGE, ("a", "b"), 3) == found[:3]
-    assert trials(ev.Joint, ("a", "b"), 5) == [{}]
+    assert trials(tried, 3) == found[:3]
+    assert trials({}, 5) == [{}]
 
 
 def test_a_space_may_depend_on_the_modalities() -> None:
-    points = trials(ev.ModalityLR, ("a", "b"), 100)[1:]
+    points = trials(space(Choice("modality_lr"), ("a", "b")), 100)[1:]
     assert {m for point in points for m in point["factors"]} == {"a", "b"}
+
+
+def test_a_chain_is_searched_and_what_is_given_is_not() -> None:
+    chain = space(Choice.parse("ogm_ge+mmcosine"), ())
+    assert chain.keys() == {"ogm_ge.alpha", "mmcosine.scale"}
+    assert space(Choice.parse("ogm_ge+mmcosine:alpha=0.5"), ()).keys() == {"mmcosine.scale"}
+    assert space(Choice.parse("ogm_ge+mmcosine:ogm_ge.alpha=0.5"), ()).keys() == {"mmcosine.scale"}
+    (_, *jobs) = search_jobs([SMALL], [Choice("ogm_ge+mmcosine")], 3, 1)
+    assert all(j.experiment(Path()).arguments.keys() == chain.keys() for j in jobs)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_trial_whose_metric_is_not_finite_is_never_the_best(tmp_path: Path, value: float) -> None:
+    jobs = search_jobs([SMALL], [LOSSES], 2, epochs=1)
+    for one, validation in zip(jobs, (value, 0.1), strict=True):
+        one.folder(tmp_path).mkdir(parents=True)
+        told = {"validation": validation, "arguments": dict(one.arguments), "seconds": 1.0}
+        (one.folder(tmp_path) / RECORD).write_text(json.dumps(told))
+    choose(tmp_path, jobs, 2)
+    found = json.loads(chosen(job(LOSSES, tuned=2), tmp_path).read_bytes())
+    assert (found["arguments"], found["failed"]) == (jobs[1].arguments, 1)
 
 
 def test_the_search_chooses_on_validation(tmp_path: Path) -> None:
@@ -243,6 +269,23 @@ def test_the_command_goes_on_where_it_was(
     assert not here.begun
 
 
+def test_what_is_named_twice_is_made_once(
+    compared: Path, tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(compared, tmp_path / "out")
+    twice = f"{SMALL.label},{SMALL.label}"
+    assert main(given(out, data=twice, methods="joint,unimodal_losses,joint", seeds=3)) == 0
+    assert here.begun == [job(JOINT, 2), job(LOSSES, 2)]
+    assert "busy" not in capsys.readouterr().err
+
+
+def test_tables_are_written_by_one_process_at_a_time(compared: Path, here: Here) -> None:
+    assert not here.begun
+    with ThreadPoolExecutor(4) as pool:
+        texts = set(pool.map(comparing.write, [compared] * 12))
+    assert texts == {(compared / "table.md").read_text()}
+
+
 def test_costs_are_measured_on_demand_and_once(
     compared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -337,7 +380,7 @@ def test_a_full_disk_ends_the_work_and_the_rest_is_made_later(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "replace", full)
+        patch.setattr(files, "replace", full)
         found = list(work(jobs, tmp_path, Here(), Pace()))
     ended = [outcome for _, outcome in found if outcome.what != "begun"]
     assert [outcome.what for outcome in ended] == ["kept", "unwritable", "unwritable", "left"]
@@ -359,6 +402,14 @@ def test_no_run_begins_that_should_not_end_in_time(tmp_path: Path) -> None:
     assert not executor.begun
     pace.ends += 60
     assert outcomes([job(), job(seed=1)], tmp_path, executor, pace) == ["kept", "made"]
+
+
+def test_a_damaged_time_is_named(tmp_path: Path) -> None:
+    path = job().folder(tmp_path) / RECORD
+    path.parent.mkdir(parents=True)
+    path.write_text('{"wall": "long"}')
+    with pytest.raises(ValueError, match=r"record\.json.*`wall = 'long'`"):
+        Pace().note(job(), tmp_path)
 
 
 def test_a_pace_is_that_of_the_method_or_of_the_data_set(tmp_path: Path) -> None:
@@ -405,19 +456,24 @@ def test_a_run_whose_process_is_killed_is_begun_again_once(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("error", [RuntimeError("it broke"), OSError("it broke")])
 def test_a_fault_of_one_run_leaves_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
 ) -> None:
     whole = making.train
 
     def train(experiment: Any, *more: Any, **options: Any) -> Any:
         if experiment.seed == 0:
-            raise RuntimeError("it broke")
+            raise error
         return whole(experiment, *more, **options)
 
     monkeypatch.setattr(making, "train", train)
     assert main(given(tmp_path, seeds=2)) == 1
-    assert "seed 0: fault: RuntimeError: it broke" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "seed 0: fault: " in told and "it broke" in told
     assert make(job(seed=1), tmp_path) == "kept"
 
 

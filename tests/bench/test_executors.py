@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from equivox.bench import executors
 from equivox.bench.compare import Choice, Job
 from equivox.bench.dashboard import Progress
 from equivox.bench.executors import Lost, Task, cores, local, submitted
 from equivox.bench.making import Outcome, made, make, work
-from equivox.bench.pace import Pace, duration
+from equivox.bench.notation import duration
+from equivox.bench.pace import Pace
 
 pytestmark = pytest.mark.xdist_group("distributed")
 
@@ -102,6 +108,48 @@ def test_a_scheduler_makes_the_same_runs_and_tells_what_broke(
     assert there == here
 
 
+class Scheduler:
+    """In place of `submitit`: a cluster on which a job is done when it is told."""
+
+    cluster = "slurm"
+    AutoExecutor = SlurmExecutor = property(lambda self: self)
+
+    def __init__(self) -> None:
+        self.ended: set[int] = set()
+        self.jobs = itertools.count()
+        self.parameters: dict[str, object] = {}
+
+    def __call__(self, **_: object) -> Scheduler:
+        return self
+
+    def _valid_parameters(self) -> set[str]:
+        return {"timeout_min", "array_parallelism"}
+
+    def update_parameters(self, **given: object) -> None:
+        self.parameters = given
+
+    def batch(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def submit(self, *_: object) -> SimpleNamespace:
+        number = next(self.jobs)
+        return SimpleNamespace(done=lambda: number in self.ended, cancel=lambda **_: None)
+
+
+def test_a_scheduler_gets_one_array_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each array bounds its own runs alone: two would run twice as many as asked for."""
+    scheduler = Scheduler()
+    monkeypatch.setattr(executors, "_submitit", lambda: scheduler)
+    with submitted(tmp_path, 3) as executor:
+        assert (executor.room, scheduler.parameters["array_parallelism"]) == (executors.ARRAY, 3)
+        executor.submit(place, [(), ()])
+        for ended, room in ((set(), 0), ({0}, 0), ({0, 1}, executors.ARRAY)):
+            scheduler.ended = ended
+            assert executor.room == room
+
+
 def test_parameters_that_a_scheduler_does_not_have_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     with (
@@ -121,6 +169,12 @@ def test_a_run_that_waited_too_long_does_not_begin(tmp_path: Path) -> None:
     job = Job(SMALL, Choice("joint"), 0, 1)
     assert made(job, tmp_path, time.time() - 1) == Outcome("left")
     assert not job.folder(tmp_path).exists()
+
+
+def test_a_refusal_says_why(tmp_path: Path) -> None:
+    job = Job(Choice.parse("latent_regression:samples=400"), Choice("mmcosine"), 0, 1)
+    what, why = made(job, tmp_path, math.inf)
+    assert what == "failed" and "MMCosine" in why
 
 
 # ── what is shown ───────────────────────────────────────────────────────────────────────────────

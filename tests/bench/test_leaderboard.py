@@ -8,12 +8,14 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy
 import pytest
 from scipy import stats
 from tests.bench.recorded import cost, fail, record
 
 from equivox import methods
 from equivox.bench.cost import pareto
+from equivox.bench.harm import significantly_below
 from equivox.bench.labels import is_yardstick
 from equivox.bench.latex import latex
 from equivox.bench.leaderboard import Leaderboard, Line, boards
@@ -75,6 +77,14 @@ def test_p_values_are_corrected_over_the_methods_and_not_the_yardsticks(out: Pat
     assert min(found["lfm"].p_holm, found["ogm_ge"].p_holm) == pytest.approx(2 * smaller)
     assert found["lfm"].p_wilcoxon == 2 * 2 / 2**5  # all five seeds are better
     assert math.isnan(found["joint"].p_holm)
+
+
+def test_a_few_large_errors_are_worse_than_many_small_gains() -> None:
+    """Wilcoxon's ranks tell, not how many samples are worse."""
+    theirs, mine = numpy.zeros(30), numpy.r_[numpy.full(16, 0.1), -numpy.arange(1.0, 15.0)]
+    assert stats.wilcoxon(mine, theirs).pvalue < 0.05
+    assert significantly_below(mine, theirs) and not significantly_below(theirs, mine)
+    assert not significantly_below(theirs, theirs)
 
 
 def test_harm_is_told_by_the_samples(out: Path) -> None:

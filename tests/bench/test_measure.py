@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import equivox as ev
-from equivox.bench.measure import branches, contributions, measure, metric, probes
+from equivox.bench.measure import contributions, measure, metric, probes, unimodal
 from equivox.diagnosis.metric import value
 from equivox.task import Task
 
@@ -85,8 +85,8 @@ def test_encoders_run_once_a_batch_for_all_subsets() -> None:
 
 def test_branches_are_the_shares_of_the_fused_logits() -> None:
     balancer = balancer_of(ev.Classification(CLASSES))
-    found = branches(balancer, one_hot_loader(30, {"a": 1.0, "b": 0.0}))
-    assert found == pytest.approx({"a": 1.0, "b": 1 / 3})
+    loader = one_hot_loader(30, {"a": 1.0, "b": 0.0})
+    assert measure(balancer, loader, loader).branch == pytest.approx({"a": 1.0, "b": 1 / 3})
 
 
 def test_probes_read_what_is_in_the_features_not_what_the_fusion_uses() -> None:
@@ -94,7 +94,7 @@ def test_probes_read_what_is_in_the_features_not_what_the_fusion_uses() -> None:
     loader = one_hot_loader(30, {"a": 1.0, "b": 1.0})
     with torch.no_grad():
         balancer.model.fusion.linear.weight[:, CLASSES:] = 0
-    assert branches(balancer, loader)["b"] == pytest.approx(1 / 3)
+    assert measure(balancer, loader, loader).branch["b"] == pytest.approx(1 / 3)
     for logistic in (False, True):
         found = probes(balancer, loader, loader, logistic=logistic)
         assert found == pytest.approx({"a": 1.0, "b": 1.0})
@@ -131,7 +131,7 @@ def test_measuring_everything_leaves_the_training_as_it_was() -> None:
     assert set(found.probe) == set(found.branch) == set(found.contribution) == {"easy", "hard"}
     whole = data.loader("test")
     assert found.metric == metric(balancer, whole)
-    assert found.branch == branches(balancer, whole)
+    assert found.branch == unimodal(balancer, whole)  # it has no heads
     assert found.contribution == contributions(balancer, whole)
     assert found.probe == probes(balancer, data.loader("train"), whole)
     gap = abs(found.contribution["easy"] - found.contribution["hard"])

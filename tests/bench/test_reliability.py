@@ -14,8 +14,8 @@ from reliability_files import corpus, files
 from reliability_reading import read_damaged
 
 from equivox.bench.experiment import Experiment
+from equivox.bench.files import read_json, shaped
 from equivox.bench.folder import CONFIG, Folder
-from equivox.bench.reading import read_json, shaped
 from equivox.data.pickles import read_pickle
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "reliability.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 import types
@@ -15,9 +16,10 @@ import torch
 from equivox import cli
 from equivox.bench import folder as folders
 from equivox.bench.experiment import Experiment
+from equivox.bench.loop import Training
 from equivox.bench.training import restored, train
 from equivox.diagnosis import command
-from equivox.diagnosis.command import SHORT, Condition, condition, flat, named
+from equivox.diagnosis.conditions import SHORT
 
 MODEL = """
 import torch
@@ -64,7 +66,13 @@ def diagnosed(*words: str) -> int:
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_run(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_run(
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/equivox", "diagnose", "my run"])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     page, state = tmp_path / "new" / "page.html", torch.get_rng_state()
     assert diagnosed(str(run), "--out", str(page)) == 0
@@ -74,7 +82,9 @@ def test_a_run(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert page.read_text().startswith("<!doctype html>") or "<html" in page.read_text()
     plain = json.loads((tmp_path / "new" / "page.json").read_text())
     assert plain["receipt"]["experiment"]["seed"] == 3
-    assert plain["receipt"]["run"] == str(run) and plain["receipt"]["command"]
+    assert plain["receipt"]["run"] == str(run)
+    assert plain["receipt"]["command"] == "equivox diagnose 'my run'"  # not that of the training
+    assert "equivox diagnose 'my run'" in html.unescape(page.read_text())
     assert plain["samples"]["test"] == 360
     assert {path: path.read_bytes() for path in before} == before
     assert torch.equal(state, torch.get_rng_state())
@@ -104,6 +114,42 @@ def test_a_condition_that_holds_ends_with_three(
     assert "`imbalance > 0.05` holds: found 0." in printed.err
     assert "`joint <= 1` holds" in printed.err and "chance" not in printed.err
     assert "hard" in printed.out
+
+
+def test_a_recorded_run(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its result is that of one which was not; a cut neither loses nor doubles a number."""
+    words = ["--data", "latent2", "--seed", "3", "--epochs", "2", "--option", "samples=900"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert cli.main(["train", *words, "--record", "--quiet", "--out", str(whole)]) == 0
+    predicted = folders.PREDICTIONS
+    assert (whole / predicted).read_bytes() == (run / predicted).read_bytes()
+
+    update, made = Training._update, []
+
+    def interrupting(self: Training, batch: Any) -> None:
+        update(self, batch)
+        made.append(batch)
+        if len(made) == len(self.loader) + 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_update", interrupting)
+        assert cli.main(["train", *words, "--record", "--quiet", "--out", str(cut)]) == 130
+    assert cli.main(["train", "--resume", str(cut), "--quiet"]) == 0  # it goes on being recorded
+    assert (cut / folders.METRICS).read_bytes() == (whole / folders.METRICS).read_bytes()
+
+    capsys.readouterr()
+    assert diagnosed(str(cut), "--json") == 0
+    dynamics = json.loads(capsys.readouterr().out)["dynamics"]
+    assert dynamics["epochs"] == [0, 1] and set(dynamics["onset"]) == {"easy", "hard"}
+    assert None not in dynamics["curves"]["gradient_norm"]["hard"]
+    of_run = command.of_folder(run)
+    assert of_run["dynamics"] is None
 
 
 def copied(run: Path, to: Path) -> Path:
@@ -242,79 +288,12 @@ def test_pages_that_cannot_be_written_are_refused_before_the_work(
         assert "`--out` should" in capsys.readouterr().err
 
 
-# ── conditions ──────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("imbalance>0.3", Condition("imbalance", ">", 0.3)),
-        (" headroom.gain.low <= -1e-2 ", Condition("headroom.gain.low", "<=", -0.01)),
-        ("faults != 0", Condition("faults", "!=", 0.0)),
-        ("gap>nan", None),
-        ("gap>0.1>0.2", None),
-        ("gap", None),
-        ("gap=0.1", None),
-        ("gap>a lot", None),
-        ("imbalanse>0.1", None),
-    ],
-)
-def test_conditions_are_read(text: str, wanted: Condition | None) -> None:
-    if wanted is not None:
-        assert condition(text) == wanted
-        return
-    with pytest.raises(ValueError, match=r"A condition (should be written|is on)"):
-        condition(text)
-
-
 def test_the_nearest_name_is_given_at_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "diagnose", None)
     assert diagnosed("anything", "--fail-on", "imbalanse>0.1") == 2
     assert "Found `imbalanse`. Did you mean `imbalance`?" in capsys.readouterr().err
-
-
-PLAIN = {
-    "contributions": {"zero": {"imbalance": 0.25, "relative": 0.45}},
-    "probes": {"a": {"gap": {"value": -0.2}}, "b": {"gap": {"value": 0.1, "low": None}}},
-    "verdict": {"neglected": ["b"], "held_back": []},
-    "headroom": {
-        "gain": {"value": 0.02},
-        "single_gain": {"value": 0.04},
-        "joint": {"value": 0.8},
-        "late_fusion": {"value": 0.82},
-        "chance": 0.5,
-        "alarm": True,
-    },
-    "data": [{"severity": "fault"}, {"severity": "fine"}, {"severity": "fault"}],
-}
-
-
-def test_short_names_by_hand() -> None:
-    wanted = {
-        "imbalance": 0.25, "relative": 0.45, "gap": 0.1, "neglected": 1, "gain": 0.02,
-        "single_gain": 0.04, "headroom": 0.04, "joint": 0.8, "late_fusion": 0.82, "chance": 0.5,
-        "faults": 2, "held_back": 0,
-    }  # fmt: skip
-    assert {name: named(PLAIN, name) for name in SHORT} == wanted
-    assert named(PLAIN, "probes.a.gap.value") == -0.2
-    assert named(PLAIN, "headroom.alarm") == 1
-    assert flat(PLAIN)["probes.b.gap.low"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("probes.b.gap.low", "Found that `probes.b.gap.low` was not"),
-        ("probes.a.gap.valeu", "Did you mean `probes.a.gap.value`?"),
-    ],
-)
-def test_what_there_is_not(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        named(PLAIN, name)
-    with pytest.raises(ValueError, match="Found that `gap` was not"):
-        named(PLAIN | {"probes": {}}, "gap")
 
 
 def test_the_help_names_every_short_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equivox.balancer import Balancer
-from equivox.diagnosis.data_checks import CHECKS, LISTED, Finding, data_checks
+from equivox.diagnosis.data_checks import CHECKS, data_checks
+from equivox.diagnosis.findings import LISTED, Finding
 from equivox.diagnosis.metric import Estimate
 from equivox.diagnosis.tables import MOST_COLUMNS, read
 from equivox.fusion import Concat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -104,6 +105,26 @@ def test_every_metric_of_every_task(kind: str, name: str) -> None:
     assert robust.disturbed.metric[-1].value < both
     assert all(found.use[m].drop.low > 0 for m in "ab")
     assert found.metric.lower() in str(found).lower()
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_no_samples_are_no_numbers(kind: str, name: str) -> None:
+    """Where all targets are equal, no pair of samples has different ones."""
+    task, loaders = problem(kind)
+    inputs, target, _ = loaders["test"][0]
+    metric = metrics_of(task)[name]
+    logits = network(task).predict(inputs)
+    found = metric.estimate(metric.parts(logits[:0], target[:0]))
+    assert all(math.isnan(x) for x in (found.value, found.low, found.high))
+
+
+def test_a_single_class_is_told_by_any_metric() -> None:
+    task, loaders = problem("classes")
+    (inputs, target, index) = loaders["test"][0]
+    loaders["test"] = [(inputs, torch.ones_like(target), index)]
+    references = {m: Reference(network(task, m), 1, True) for m in "ab"}
+    found = diagnose(network(task), loaders, references=references, metric="f1")
+    assert "a single target value: [1]" in found.verdict.reasons[0]
 
 
 def test_the_verdict_stays_by_the_usual_metric_where_the_thresholds_do_not_apply() -> None:

@@ -15,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from equivox import OGMGE, Classification, Concat, Greedy, Multimodal
 from equivox.balancer import Balancer
 from equivox.bench.experiment import Experiment
-from equivox.bench.measure import branches
+from equivox.bench.measure import measure
 from equivox.bench.training import train
-from equivox.diagnosis.dynamics import Dynamics, Recorder, Recording, overfitting_ratio
+from equivox.diagnosis.dynamics import Dynamics, overfitting_ratio
 from equivox.diagnosis.onset import Onset, collapse, onset
+from equivox.diagnosis.recorder import Recorder, Recording
 from equivox.functional.learning_speed import conditional_speeds
 from equivox.method import Method
 from equivox.modules.fisher_traces import FisherTraces
@@ -77,6 +78,8 @@ def test_the_onset_of_every_modality() -> None:
     alone = {"audio": [0.5, 0.55, 0.6, 0.65, 0.7], "video": [0.5, 0.6]}
     found = dynamics.with_onset(alone)
     assert found.onset == {"audio": Onset(4, 4, None), "video": Onset(None, None, None)}
+    assert found.curves["alone"]["audio"] == (0.5, 0.6, 0.7, 0.7)
+    assert dynamics.with_onset({}).curves == curves
     assert dynamics.with_onset({}).onset["audio"] == Onset(None, 4, None)
     assert Dynamics.from_json(json.loads(json.dumps(found.to_json()))).onset == found.onset
 
@@ -232,7 +235,7 @@ def test_the_answers_are_those_of_the_network() -> None:
     numbers = recorder.dynamics.curves
     task, held_out = balancer.task, balancer.validation
     assert held_out is not None
-    for m, metric in branches(balancer, held_out).items():
+    for m, metric in measure(balancer, held_out, held_out).branch.items():
         assert numbers["metric_validation"][m] == (pytest.approx(metric),)
     inputs, target, _ = next(iter(problem.loader(24, range(24))))
     with torch.no_grad():
@@ -420,10 +423,48 @@ def test_the_measure_of_a_run() -> None:
     without = train(experiment)
     assert with_it.last == without.last
     assert recording.recorder is not None
-    curves = recording.recorder.dynamics.curves
-    assert curves["gradient_norm"]["hard"][0] is None  # it began after the first epoch
-    assert curves["gradient_norm"]["hard"][1] is not None
-    assert with_it.history[1]["probe/hard"] == curves["probe"]["hard"][1]
+    dynamics = recording.recorder.dynamics
+    assert None not in dynamics.curves["gradient_norm"]["hard"]  # from the first update on
+    assert with_it.history[1]["probe/hard"] == dynamics.curves["probe"]["hard"][1]
+    assert Dynamics.of_records(with_it.history, ("easy", "hard")) == dynamics
+    assert Dynamics.of_records(without.history, ("easy", "hard")).epochs == ()
+    with pytest.raises(RuntimeError, match="train"):
+        Recording()(with_it.balancer, experiment.load())  # type: ignore[arg-type]
+
+
+def test_a_recorder_goes_on_where_another_was() -> None:
+    """The curves of a training that was cut, and a window that looks behind the cut."""
+    problem = Problem()
+    balancer = problem.balancer(Method())
+    whole = Recorder(balancer, problem.loader(), every=2, window=2)
+    parts = Recorder(balancer, problem.loader(), every=2, window=2)
+    optimizer = sgd(balancer)
+    for epoch in range(4):
+        for _ in steps(balancer, optimizer, problem.loader()):
+            pass
+        whole.record()
+        parts.record()
+        if epoch == 1:
+            plain = json.loads(json.dumps(parts.to_json()))
+            earlier = Dynamics.from_json(plain)
+            parts = Recorder(balancer, problem.loader(), every=2, window=2, earlier=earlier)
+    assert parts.dynamics.epochs == (0, 1, 2, 3)
+    assert parts.to_json() == whole.to_json()
+
+
+def test_the_records_of_epochs() -> None:
+    records = [
+        {"epoch": 0, "loss": 1.0, "validation": {}},
+        {"epoch": 1, "loss": 0.9, "probe/b": 0.5, "loss_train/a/b": 0.7, "mine/other": 1.0},
+        {"epoch": 2, "loss": 0.8, "probe/b": 0.6, "probe/a/b": 0.4},
+    ]
+    found = Dynamics.of_records(records, ("a/b", "b"))
+    assert found.epochs == (1, 2)
+    assert found.curves == {
+        "probe": {"a/b": (None, 0.4), "b": (0.5, 0.6)},
+        "loss_train": {"a/b": (0.7, None)},
+    }
+    assert list(found.curves["probe"]) == ["a/b", "b"]
 
 
 def test_json_and_onsets() -> None:

@@ -23,7 +23,8 @@ FILLED = """[...document.querySelectorAll('.plot')].filter((p) =>
 ).map((p) => p.ariaLabel)"""
 FITTING = """[...document.querySelectorAll('.plot')].every((p) =>
     p.querySelector('.main-svg').clientWidth === p.clientWidth)"""
-WIDER = "document.documentElement.scrollWidth - innerWidth"
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+"""Not `innerWidth`: a phone shows a page that is too wide from further away."""
 
 
 def binary() -> str | None:

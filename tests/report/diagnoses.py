@@ -13,9 +13,9 @@ import torch
 from equivox.diagnosis.calibration import Calibration
 from equivox.diagnosis.conflict import Agreement, Conflict
 from equivox.diagnosis.contribution import Contribution
-from equivox.diagnosis.data_checks import Finding
 from equivox.diagnosis.diagnose import Diagnosis
 from equivox.diagnosis.dynamics import Dynamics, Onset
+from equivox.diagnosis.findings import Finding
 from equivox.diagnosis.headroom import Headroom
 from equivox.diagnosis.hurt import Case, Hurt, HurtClass
 from equivox.diagnosis.metric import Estimate
@@ -164,7 +164,7 @@ def _contribution(how: str, names: Sequence[str]) -> Contribution:
 
 def _conflict(names: Sequence[str]) -> Conflict:
     agreement = Agreement(about(0.277), about(0.1), about(0.066))
-    groups = {m: {"1": agreement} for m in names}
+    groups = {m: {"1": agreement, "3": agreement} for m in names}
     return Conflict(dict.fromkeys(names, agreement), groups, False, 20)
 
 
@@ -202,6 +202,7 @@ def _dynamics(names: Sequence[str]) -> Dynamics:
         for name in ("metric_train", "metric_validation", "loss_train", "fisher_trace")
     }
     curves["probe"] = dict.fromkeys(names, (0.5, None, 0.625, None))
+    curves["alone"] = dict.fromkeys(names, (0.5, 0.7, 0.8, 0.8))
     curves["a_new_one"] = {names[0]: (-1.0, 0.0, 1.0, math.nan)}
     onset = {m: Onset(None, None, None) for m in names} | {names[-1]: Onset(2, 3, None)}
     return Dynamics(tuple(names), epochs, curves, onset)

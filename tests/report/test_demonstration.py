@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.bench.test_demo import comparison, runs_of
+from tests.demo.test_demo import comparison, runs_of
 from tests.report.browser import DRAWN, FILLED, FITTING, WIDER, Browser
 from tests.report.test_diagnosis import Words
 
-from equivox.bench.cases import CASES, METHODS
-from equivox.bench.schedule import Finished
+from equivox.demo.cases import CASES, METHODS
+from equivox.demo.seeds import Finished
 from equivox.report.comparison import methods_section, probes, reached
 from equivox.report.demonstration import INDEX, MEANING, demonstration
 

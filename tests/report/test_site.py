@@ -16,19 +16,20 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.bench.recorded import cost, record
-from tests.report.browser import Browser, binary, browsing
+from tests.report.browser import WIDER, Browser, binary, browsing
 
 from equivox import cli
 from equivox.bench.compare import Choice, Job
 from equivox.bench.experiment import Experiment
-from equivox.bench.findings import signed
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import make
+from equivox.bench.notation import signed
 from equivox.bench.search import choose, search_jobs
 from equivox.bench.statistics import paired
 from equivox.report.site import commands, index, reading
 from equivox.report.site.building import build, pages
 from equivox.report.site.content import Content
+from equivox.report.site.lacking import incomplete
 from equivox.report.site.strip import Strips
 
 HOSTILE = "<script>alert('x')</script><b> & \"more\""
@@ -124,9 +125,21 @@ def test_yardsticks_and_what_is_incomplete_are_said_to_be(texts: dict[str, str])
     index = texts["index.html"]
     assert index.count('class="yardstick"') > 0
     assert "best yardstick" in said(index)
-    assert "5 of 5 lines are incomplete" in said(index)
-    assert 'title="2 of 5 seeds' in index
+    assert "No line is complete yet" in said(index) and "2 of 5 seeds (5 lines)" in said(index)
+    assert 'title="2 of 5 seeds' not in index  # it is said once
     assert "2 of 5 seeds (all)" in said(texts["data/latent2_samples=400.html"])
+
+
+def test_the_command_that_completes_a_comparison(compared: Path) -> None:
+    """It keeps the methods with their options, and adds the yardsticks that are lacking."""
+    content = Content(compared)
+    (written,) = re.findall(r"equivox compare[^<]*", incomplete(content))
+    words = shlex.split(html.unescape(written))
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    assert given["--seeds"] == "5" and given["--search"] == "2" and given["--epochs"] == "1"
+    assert given["--out"] == str(compared)
+    assert given["--data"].split(",") == content.data
+    assert {*content.methods, "ensemble", "modality_dropout"} <= {*given["--methods"].split(",")}
 
 
 def test_a_method_that_was_refused_is_told_with_the_reason(texts: dict[str, str]) -> None:
@@ -181,6 +194,9 @@ def test_ranks_and_the_front_are_drawn(tmp_path: Path) -> None:
             record(tmp_path, name, [0.8 + gain, 0.81 + gain], data=data)
     for name, step in {"joint": 1.0, "ensemble": 2.0, "lfm": 1.5, "ogm_ge": 3.0}.items():
         cost(tmp_path, name, 1.0, 1.0, step)
+    for folder in tmp_path.glob("runs/*/*/seed-*"):
+        described = {"experiment": Experiment("latent2").to_json()}
+        (folder / "config.json").write_text(json.dumps(described))
     text = index.page(Content(tmp_path), [])
     assert "LFM 1.0, Ensemble 2.0, OGM-GE 3.0, Joint 4.0." in text
     assert "Average rank over 2 data sets" in said(text)
@@ -367,7 +383,6 @@ def test_dots_are_on_the_scale_and_failures_do_not_set_it(compared: Path, tmp_pa
 needs_browser = pytest.mark.skipif(
     binary() is None, reason="Pages are looked at in Chromium: install Debian's `chromium`."
 )
-WIDER = "document.documentElement.scrollWidth - innerWidth"
 SHOWN = "[...document.querySelectorAll('#all tbody tr')].filter((row) => row.checkVisibility())"
 """The lines of the leaderboard that can be seen."""
 
@@ -398,6 +413,15 @@ def test_a_browser_shows_every_page(name: str, browser: Browser, site: Path) -> 
     own = [(site / part).as_uri() for part in ("assets/site.css", "assets/site.js", name)]
     icons = {url for url in browser.requests() if url.startswith("data:")}
     assert set(browser.requests()) - icons == set(own)
+
+
+@needs_browser
+def test_a_long_name_fits_a_phone(browser: Browser, compared: Path, tmp_path: Path) -> None:
+    out, label = copied(compared, tmp_path), "latent2:samples=400:" + "a=1," * 15
+    path = record_of(out)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": label}))
+    browser.show(build(out, tmp_path / "site"), 390)
+    assert browser.evaluate(WIDER) <= 0
 
 
 @needs_browser

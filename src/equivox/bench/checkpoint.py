@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivox.bench.reading import shaped
+from equivox.bench.files import shaped
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 FORMAT = 1

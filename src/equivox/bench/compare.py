@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from equivox.bench.experiment import Experiment, assignment
+from equivox.bench.files import read_json, shaped
 from equivox.bench.folder import CONFIG, PREDICTIONS, read_experiment
-from equivox.bench.reading import read_json, shaped
 from equivox.bench.records import FAILED, RECORD
 
 SEARCH_SEED = 10_000
@@ -42,7 +42,7 @@ class Choice:
     @staticmethod
     def parse(text: str) -> Choice:
         """The choice that was written."""
-        name, *options = text.split(":")
+        name, *options = split(text, ":")
         return Choice(name, dict(assignment(option) for option in options))
 
     @property
@@ -117,6 +117,22 @@ class Job:
         return (folder / RECORD).exists() or (folder / FAILED).exists()
 
 
+def split(text: str, separator: str) -> list[str]:
+    """The parts between separators, but for those within brackets.
+
+    >>> split("joint,modality_lr:factors={'a': 1, 'b': 2}", ",")
+    ['joint', "modality_lr:factors={'a': 1, 'b': 2}"]
+    """
+    depth, found = 0, [""]
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == separator and not depth:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
+
+
 def chosen(job: Job, out: Path) -> Path:
     """Where the choice of a tuned job's hyper-parameters is written down."""
     return job.search(out) / f"chosen-{job.tuned}.json"
@@ -158,8 +174,3 @@ def check(job: Job, out: Path) -> None:
             f"{there!r}` in `{folder}`, and `{name} = {here!r}` is asked for. Ask for the same, or "
             "compare in another folder: `--out`."
         )
-
-
-def worth(metrics: Mapping[str, float], monitor: str) -> float:
-    """The metric that methods are compared by, the larger the better."""
-    return -metrics[monitor] if monitor == "loss" else metrics[monitor]

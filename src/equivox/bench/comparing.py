@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from filelock import FileLock
+
 from equivox import methods
-from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
+from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs, split
 from equivox.bench.costs import cost_jobs, make_cost
 from equivox.bench.dashboard import Progress, shown
 from equivox.bench.executors import Executor, cores, local, submitted
 from equivox.bench.experiment import Experiment
+from equivox.bench.files import replace
 from equivox.bench.latex import latex
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import Making, Outcome, work
@@ -32,8 +35,7 @@ def main(given: argparse.Namespace) -> int:
     Returns 0; 1 where runs broke or another process is still busy with some; 75 where the budget
     leaves some for the next time; 130 where it was interrupted from the keyboard.
     """
-    data = [Choice.parse(text) for text in given.data.split(",")]
-    choices = _methods(given.methods)
+    data, choices = _choices(given.data, ()), _choices(given.methods, methods.names())
     _check(given, data, choices)
     given.out.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(given)
@@ -71,7 +73,8 @@ class Comparison:
             for _, group in itertools.groupby(trials, key=lambda job: (job.data, job.method)):
                 jobs = list(group)
                 if all(job.ended(given.out) for job in jobs):
-                    choose(given.out, jobs, given.search)
+                    with _alone(given.out):
+                        choose(given.out, jobs, given.search)
         tuned = given.search or 0
         runs = run_jobs(data, choices, given.seeds, given.epochs, tuned, given.patience)
         ready = [job for job in runs if not tuned or chosen(job, given.out).exists()]
@@ -111,21 +114,28 @@ class Comparison:
 
 def write(out: Path) -> str:
     """Write the tables of all that is finished in the folder; the text of `table.md`."""
-    from equivox.bench.folder import replace
-
-    found = boards(out)
-    text = markdown(found)
-    replace(out / "table.md", text.encode())
-    replace(out / "table.tex", latex(found).encode())
-    replace(out / "table.csv", table(found).encode())
+    with _alone(out):
+        found = boards(out)
+        text = markdown(found)
+        replace(out / "table.md", text.encode())
+        replace(out / "table.tex", latex(found).encode())
+        replace(out / "table.csv", table(found).encode())
     return text
 
 
-def _methods(text: str) -> list[Choice]:
-    found: list[Choice] = []
-    for part in text.split(","):
-        found += map(Choice, methods.names()) if part == "all" else [Choice.parse(part)]
-    return found
+def _alone(out: Path) -> FileLock:
+    """For what any process at work on the folder may write at the same time."""
+    return FileLock(out / ".lock")
+
+
+def _choices(text: str, every: Sequence[str]) -> list[Choice]:
+    """What is written with commas, each once; `all` stands for every one."""
+    found: dict[str, Choice] = {}
+    for part in split(text, ","):
+        for name in every if every and part == "all" else [part]:
+            choice = Choice.parse(name)
+            found[choice.label] = choice
+    return list(found.values())
 
 
 def _check(given: argparse.Namespace, data: Sequence[Choice], choices: Sequence[Choice]) -> None:

@@ -30,15 +30,19 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-    from equivox.bench.experiment import Experiment
+from equivox.bench.experiment import Experiment
+from equivox.bench.memory import meter
+from equivox.bench.training import Training
+from equivox.data import MultimodalData
+from equivox.data.base import Samples
+from equivox.method import Batch
+from equivox.randomness import preserved_random_state
+
+if TYPE_CHECKING:
     from equivox.bench.leaderboard import Line
-    from equivox.bench.training import Training
-    from equivox.data import MultimodalData
-    from equivox.data.base import Samples
-    from equivox.method import Batch
 
 BATCHES = 4
 """Of an epoch of the training in small."""
@@ -75,8 +79,6 @@ def measure(experiment: Experiment, device: str = "cpu") -> Cost:
     >>> agm.flops / joint.flops  # three passes
     3.0
     """
-    from equivox.randomness import preserved_random_state
-
     with preserved_random_state():
         data = _small(experiment.resolved(experiment.load()))
         flops, memory = _counted(experiment, data, device)
@@ -97,28 +99,18 @@ def _small(experiment: Experiment) -> MultimodalData:
 
 
 def _part(data: MultimodalData, split: str, rows: int) -> Samples:
-    import torch
-
-    from equivox.data.base import Samples
-
     order = torch.Generator().manual_seed(0)
     inputs, target, _ = next(iter(data.loader(split, rows, shuffle=True, generator=order)))
     return Samples(inputs, target)
 
 
 def _built(experiment: Experiment, data: MultimodalData, device: str) -> Training:
-    import torch
-
-    from equivox.bench.training import Training
-
     torch.manual_seed(experiment.seed)
     return Training(experiment.resolved(data), data, device)
 
 
 def _updates(training: Training) -> Iterator[Callable[[], None]]:
     """The updates of an epoch, to be called."""
-    from equivox.method import Batch
-
     training.balancer.train()
     for items in training.balancer.epoch(training.loader):
         batch = Batch.of(items).to(training.device)
@@ -138,10 +130,6 @@ def _update(training: Training, batch: Batch) -> None:
 
 def _counted(experiment: Experiment, data: MultimodalData, device: str) -> tuple[float, float]:
     """FLOPs of a batch, and the peak of memory."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from equivox.bench.memory import meter
-
     with ExitStack() as stack:
         counter = stack.enter_context(FlopCounterMode(display=False))
         memory = stack.enter_context(meter(device))
@@ -191,8 +179,6 @@ def _seconds(training: Training) -> float:
 
 
 def _now(device: torch.device) -> float:
-    import torch
-
     if device.type != "cuda":
         return time.process_time()
     torch.cuda.synchronize(device)

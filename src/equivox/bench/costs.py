@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from equivox.bench.compare import Choice, Job
 from equivox.bench.cost import UNKNOWN, Cost, measure
-from equivox.bench.folder import versions, write
-from equivox.bench.reading import read_json, shaped
+from equivox.bench.files import read_json, shaped, write
+from equivox.bench.folder import versions
 from equivox.bench.records import FAILED, RECORD
 
 

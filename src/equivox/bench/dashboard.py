@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from equivox.bench.compare import Job
 from equivox.bench.making import Outcome
-from equivox.bench.pace import Pace, duration
+from equivox.bench.notation import duration
+from equivox.bench.pace import Pace
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -118,5 +119,5 @@ def shown(progress: Progress) -> Iterator[Callable[[Job, Outcome], None]]:
 
 def _print(progress: Progress, job: Job, outcome: Outcome) -> None:
     progress.tell(job, outcome)
-    if outcome.what not in ("begun", "kept"):
+    if outcome.what not in ("begun", "kept", "left"):
         print(progress.line(job, outcome), file=sys.stderr, flush=True)

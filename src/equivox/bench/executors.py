@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from equivox.bench.schedule import end, pool
+from equivox.bench.processes import end, pool
 from equivox.errors import nearest
 
 Make = Callable[..., Any]
@@ -43,8 +43,11 @@ class Task(Protocol):
 class Executor(Protocol):
     """Where runs are made."""
 
-    room: int
     pause: float
+
+    @property
+    def room(self) -> int:
+        """How many it takes at a time."""
 
     def submit(self, make: Make, runs: Sequence[tuple[Any, ...]]) -> Sequence[Task]:
         """Hand over a batch of calls of `make`, by their arguments."""
@@ -174,12 +177,19 @@ class _Submitted:
         cluster = parameters.pop("cluster", None)
         executor = submitit.AutoExecutor(folder=folder.resolve(), cluster=cluster)
         here = executor.cluster == "local"
-        self.room = at_once if here else ARRAY
+        self._at_once = at_once if here else None
         self.pause = 0.2 if here else 5.0
         self.jobs: list[Any] = []
         self._executor = executor
         limits = {} if here else {"array_parallelism": at_once}
         executor.update_parameters(**_named(submitit, PARAMETERS | limits | parameters))
+
+    @property
+    def room(self) -> int:
+        """A scheduler's array bounds its own runs alone: the next one waits for its end."""
+        if self._at_once is not None:
+            return self._at_once
+        return 0 if any(not job.done() for job in self.jobs) else ARRAY
 
     def submit(self, make: Make, runs: Sequence[tuple[Any, ...]]) -> Sequence[Task]:
         with self._executor.batch():  # an array

@@ -227,7 +227,7 @@ def assignment(text: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise ValueError(f"it should be written NAME=VALUE. Found `{text}`.")
+        raise ValueError(f"An option should be written NAME=VALUE. Found `{text}`.")
     for read in (json.loads, ast.literal_eval):
         try:
             return name.strip(), read(value)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
-from equivox.bench.reading import read_json, shaped
+from equivox.bench.files import read_json, replace, shaped, write
 from equivox.distributed import rank
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
@@ -175,20 +175,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _experiment(found: Any) -> Experiment:
     return Experiment.from_json(shaped(found, {"experiment": {}})["experiment"])
-
-
-def write(path: Path, plain: Any) -> None:
-    """Plain values as JSON, in place of an older file at once or not at all."""
-    replace(path, (json.dumps(plain, indent=1) + "\n").encode())
-
-
-def replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def _append(path: Path, line: str) -> None:

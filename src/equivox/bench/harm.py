@@ -39,10 +39,10 @@ def significantly_below(mine: Any, theirs: Any) -> bool:
     from scipy import stats
 
     worse, better = int((mine < theirs).sum()), int((mine > theirs).sum())
-    if worse <= better:
+    if worse == 0:
         return False
     if set(mine.tolist()) | set(theirs.tolist()) <= {0.0, 1.0}:
-        return bool(stats.binomtest(better, worse + better).pvalue < 0.05)
+        return worse > better and bool(stats.binomtest(better, worse + better).pvalue < 0.05)
     return bool(stats.wilcoxon(mine, theirs, alternative="less").pvalue < 0.025)
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from equivox.bench.compare import worth
 from equivox.bench.cost import UNKNOWN, Cost
 from equivox.bench.costs import costs
 from equivox.bench.harm import harm
 from equivox.bench.labels import JOINT, category, is_yardstick, reference, title
 from equivox.bench.line import NOTHING, Line
 from equivox.bench.records import failures, records
+from equivox.bench.result import worth
 from equivox.bench.robust import improvement, interquartile_mean
 from equivox.bench.statistics import Difference, bca, by_seed, holm, interval, paired, wilcoxon
 
@@ -248,4 +248,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: fmean(row[key] for row in rows) for key in rows[0]}
+    """By the keys that all rows have."""
+    return {k: fmean(row[k] for row in rows) for k in rows[0] if all(k in row for row in rows)}

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from equivox.balancer import Balancer
-from equivox.bench import ranks, scores, state
+from equivox.bench import parallel, scores, snapshot
 from equivox.bench.ending import terminated
 from equivox.bench.experiment import Experiment
 from equivox.bench.folder import Folder
-from equivox.bench.result import Record, Result, protocol
+from equivox.bench.result import Record, Result, protocol, worth
 from equivox.data import MultimodalData
 from equivox.distributed import averaged_, broadcast_, rank
 from equivox.fusion import FUSIONS
@@ -59,7 +59,7 @@ class Training:
         self.device = torch.device(device)
         order = torch.Generator().manual_seed(experiment.seed)  # the same for every method
         batch_size = experiment.batch_size or data.recipe.batch_size
-        self.loader = ranks.training_loader(data, batch_size, experiment.accumulate, order)
+        self.loader = parallel.training_loader(data, batch_size, experiment.accumulate, order)
         scaled = experiment.precision == "16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.balancer = self._balancer()
@@ -86,7 +86,7 @@ class Training:
             model,
             experiment.build(),
             task=data.task,
-            validation=ranks.measuring_loader(data, "validation"),
+            validation=parallel.measuring_loader(data, "validation"),
             seed=experiment.seed,
             clip=experiment.clip,
             scaler=self.scaler if self.scaler.is_enabled() else None,
@@ -126,7 +126,7 @@ class Training:
         self.save()
         if watch is not None and rank() == 0:
             watch(record | {"seconds": self.seconds - before, "lr": lr})
-        (ending,) = ranks.anywhere(asked())
+        (ending,) = parallel.anywhere(asked())
         if ending and not self.finished and self.folder is not None:
             raise terminated(self.folder.path)
 
@@ -147,7 +147,7 @@ class Training:
     def _look_up(self, asked: Callable[[], bool]) -> None:
         """After an update: end where that is asked for, save where it is time."""
         due = self.every is not None and time.monotonic() - self._saved >= self.every
-        ending, due = ranks.anywhere(asked(), due)
+        ending, due = parallel.anywhere(asked(), due)
         if ending or due:
             self._count_time()
             self.save()
@@ -208,21 +208,18 @@ class Training:
         self.best_state = copy.deepcopy(self.balancer.state_dict())
         if self.folder is not None:
             kept = {"epoch": record["epoch"], "balancer": self.best_state}
-            self.folder.keep(self.folder.best, kept, state.weights(self))
+            self.folder.keep(self.folder.best, kept, snapshot.weights(self))
 
     def _worth(self, record: Record) -> float:
         """What selection maximises."""
-        monitor = self.balancer.task.monitor
-        value: float = record["validation"][monitor]
-        if math.isnan(value):
-            return -math.inf
-        return -value if monitor == "loss" else value
+        value = worth(record["validation"], self.balancer.task.monitor)
+        return -math.inf if math.isnan(value) else value
 
     # ── measuring ───────────────────────────────────────────────────────────────────────────────
 
     def evaluate(self, split: str) -> tuple[dict[str, float], Record]:
         """The metrics of the prediction on a split, and its rows; see `scores.collected`."""
-        rows = scores.collected(self.balancer, ranks.measuring_loader(self.data, split))
+        rows = scores.collected(self.balancer, parallel.measuring_loader(self.data, split))
         return scores.metrics(self.balancer.task, rows["logits"], rows["target"]), rows
 
     def _tested(self, record: Record) -> tuple[Record, Record]:
@@ -271,7 +268,7 @@ class Training:
         """Keep all that going on from here needs."""
         if self.folder is None:
             return
-        self.folder.keep(self.folder.last, state.taken(self), state.finite(self))
+        self.folder.keep(self.folder.last, snapshot.taken(self), snapshot.finite(self))
         self._saved = time.monotonic()
 
     def resume(self, folder: Folder) -> None:
@@ -283,7 +280,7 @@ class Training:
         if found is None:
             folder.restore_metrics([])
         else:
-            state.restore(self, found, folder)
+            snapshot.restore(self, found, folder)
 
 
 def _count(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections import deque
@@ -13,12 +14,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from equivox.bench import checkpoint
-from equivox.bench.compare import Job, check, worth
+from equivox.bench.compare import Job, check
 from equivox.bench.executors import Executor, Lost, Task
-from equivox.bench.folder import BEST, CONFIG, LAST, write
+from equivox.bench.files import write
+from equivox.bench.folder import BEST, CONFIG, LAST
 from equivox.bench.measure import MOST_MODALITIES, contributions, probes
 from equivox.bench.pace import Pace
-from equivox.bench.records import FAILED, FORMAT, RECORD
+from equivox.bench.records import FAILED, FORMAT, RECORD, read
+from equivox.bench.result import worth
 from equivox.bench.sharing import Shared, taken
 from equivox.bench.training import Terminated, train
 from equivox.functional.shapley import imbalance
@@ -26,6 +29,9 @@ from equivox.run import recalling
 from equivox.task import Dense
 
 Making = Callable[[Job, Path], str]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors that the next run would meet as well."""
 
 TRIES = 2
 """How often a run is begun whose process is killed."""
@@ -71,7 +77,8 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     if job.trial is None:
         record |= _tested(result) | _measured(result, folder)
     write(folder / RECORD, record | {"wall": time.perf_counter() - start})
-    result.balancer.detach()  # it and its optimizer hold each other: so they are let go at once
+    if result.balancer is not None:
+        result.balancer.detach()  # it and its optimizer hold each other: so they are let go at once
     return "made"
 
 
@@ -123,7 +130,7 @@ class Outcome(NamedTuple):
 
     `what` is "begun"; what `make` returns; "left", where it should not end within the budget, or
     was asked to end; "lost", where its process was killed, twice; "unwritable", where its folder
-    cannot be written; or "fault". The last three say `why`.
+    cannot be written; or "fault". The last three, and "failed", say `why`.
     """
 
     what: str
@@ -218,12 +225,14 @@ def made(job: Job, out: Path, latest: float, making: Making = make) -> Outcome:
     if time.time() > latest:
         return Outcome("left")
     try:
-        return Outcome(making(job, out))
+        what = making(job, out)
+        why = read(job.folder(out) / FAILED, {"error": str})["error"] if what == "failed" else ""
+        return Outcome(what, why)
     except Terminated:
         return Outcome("left")
-    except FileNotFoundError as error:
-        return Outcome("fault", str(error))
     except OSError as error:
-        return Outcome("unwritable", str(error))
+        causes = (error, error.__cause__)
+        full = any(isinstance(each, OSError) and each.errno in FULL for each in causes)
+        return Outcome("unwritable" if full else "fault", str(error))
     except Exception as error:  # of any kind: it must not be lost on the way back
         return Outcome("fault", f"{type(error).__name__}: {error}")

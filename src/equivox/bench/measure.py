@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_MODALITIES",
     "Measurement",
-    "branches",
     "contributions",
     "measure",
     "metric",
@@ -42,6 +41,9 @@ class Measurement:
     Attributes: `metric` of the method's own prediction; by modality, `branch` (the metric of its
     share of the fused logits), `probe` (of a closed-form linear model of its features) and
     `contribution` (its Shapley value); `imbalance`, the mean of |phi_i - phi_j| over all pairs.
+
+    The share understates an encoder: a concatenation may leave it near chance while the features
+    are still good, which `probe` shows.
     """
 
     metric: float
@@ -75,16 +77,6 @@ def metric(balancer: Balancer, loader: Iterable[Any]) -> float:
         loader, lambda o, b: {"logits": balancer.method.predict(o), "target": b.target}
     )
     return value(balancer.task, rows["logits"], rows["target"])
-
-
-def branches(balancer: Balancer, loader: Iterable[Any]) -> dict[str, float]:
-    """The metric of each modality's share of the fused logits.
-
-    The share understates an encoder: a concatenation may leave it near chance while the features
-    are still good, which `probes` shows.
-    """
-    rows = balancer.collect(loader, lambda o, b: {"shares": o.split, "target": b.target})
-    return _metrics(balancer.task, rows["shares"], rows["target"])
 
 
 def unimodal(balancer: Balancer, loader: Iterable[Any]) -> dict[str, float]:

@@ -23,12 +23,12 @@ class Pace:
         self._walls: dict[str, dict[str, list[float]]] = {}
 
     def note(self, job: Job, out: Path) -> None:
-        """Read how long an ended run took."""
+        """Read how long an ended run took; ValueError where its record is damaged."""
         folder = job.folder(out)
         path = folder / RECORD if (folder / RECORD).exists() else folder / FAILED
         if path.exists():
             found = read(path, {})
-            wall = found.get("wall", found.get("seconds", 0.0))
+            wall = found.get("wall", found.get("seconds", 0.0))  # older records lack it
             methods = self._walls.setdefault(job.data.label, {})
             methods.setdefault(job.method.label, []).append(wall)
 
@@ -49,17 +49,3 @@ class Pace:
         """Of runs of the same method; where there is none, of all on the same data set."""
         methods = self._walls.get(job.data.label, {})
         return methods.get(job.method.label) or [wall for each in methods.values() for wall in each]
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two units that matter.
-
-    >>> duration(7.2), duration(125), duration(3 * 3600 + 60)
-    ('7 s', '2 min', '3 h 1 min')
-    """
-    if math.isnan(seconds):
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

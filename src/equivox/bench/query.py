@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from equivox.bench.reading import shaped
+from equivox.bench.files import shaped
 from equivox.console import show
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def main(given: argparse.Namespace) -> int:
 def query(folder: Path, text: str) -> Answer:
     """Answer a SELECT over the runs of a comparison's folder.
 
-    :raises FileNotFoundError: Where the folder holds no finished run.
+    :raises FileNotFoundError: Where the folder holds no run.
     :raises ValueError: Where the query is none that DuckDB understands, with its message, which
         names what is near, and where a record is damaged.
     """
@@ -101,9 +101,9 @@ def connection(folder: Path, text: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory with the tables that a query names; nothing else can be reached."""
     import duckdb
 
-    if not any(folder.glob(FILES["runs"])):
+    if not any(any(folder.glob(each)) for each in FILES.values()):
         raise FileNotFoundError(
-            f"A comparison's folder should hold finished runs. Found none in `{folder}`. Name "
+            f"A comparison's folder should hold runs. Found none in `{folder}`. Name "
             "another by `--in`."
         )
     with duckdb.connect() as database, TemporaryDirectory() as scratch:

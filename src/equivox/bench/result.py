@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from equivox.bench.experiment import Experiment
+from equivox.bench.files import NUMBERS, read_json, shaped
 from equivox.bench.folder import RESULT, versions
-from equivox.bench.reading import NUMBERS, read_json, shaped
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
@@ -27,6 +27,11 @@ _KEPT = {"epochs": int, "seconds": float, "parameters": NUMBERS, "protocol": {"f
 _SHAPE = {"experiment": {}, "last": _TESTED, "best": _TESTED, **_KEPT}
 
 SELECTION = "the epoch with the best validation metric, the latest of equals"
+
+
+def worth(metrics: Mapping[str, float], monitor: str) -> float:
+    """The metric that epochs are chosen and methods are compared by, the larger the better."""
+    return -metrics[monitor] if monitor == "loss" else metrics[monitor]
 
 
 @dataclass(frozen=True)

@@ -7,32 +7,50 @@ reported run has.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from equivox.bench.compare import SEARCH_SEED, Choice, Job, chosen
 from equivox.bench.experiment import Experiment
-from equivox.bench.folder import write
-from equivox.bench.pace import duration
-from equivox.bench.reading import read_json, shaped
+from equivox.bench.files import read_json, shaped, write
+from equivox.bench.notation import duration
 from equivox.bench.records import RECORD, read
+from equivox.methods import get
 
-if TYPE_CHECKING:
-    from equivox.method import Method
+COMPARED = {"validation": float, "arguments": {}, "seconds": float}
+"""What is read of a trial's record."""
+
+_COST = {"trials": int, "search_seconds": float}
 
 DRAW_SEED = 0
 """Of the order in which hyper-parameters are tried."""
 
 
-def trials(method: type[Method], modalities: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """The hyper-parameters of a search: the defaults, then draws from the method's space.
+def space(method: Choice, modalities: Sequence[str]) -> dict[str, Any]:
+    """The values to try of every hyper-parameter that is not given; in a chain, by `method.name`.
+
+    >>> space(Choice.parse("ogm_ge+mmcosine:alpha=0.5"), ("a", "b"))
+    {'mmcosine.scale': (10.0, 15.0, 5.0, 1.0, 50.0)}
+    """
+    found: dict[str, Any] = {}
+    names = [name.strip() for name in method.name.split("+")]
+    for name in names:
+        for key, values in get(name).space(modalities).items():
+            full = f"{name}.{key}"
+            if not {key, full} & method.options.keys():
+                found[full if len(names) > 1 else key] = values
+    return found
+
+
+def trials(space: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The hyper-parameters of a search: the defaults, then draws from the space.
 
     Always in the same order, without repetition, and fewer than `count` where there are fewer.
     """
-    space = method.space(modalities)
     every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     random.Random(DRAW_SEED).shuffle(every)
     return [{}, *(point for point in every if point)][:count]
@@ -46,13 +64,11 @@ def search_jobs(
     patience: int | None = None,
 ) -> list[Job]:
     """The trials of every method on every data set."""
-    from equivox.methods import get
-
     jobs = []
     for d in data:
         modalities = Experiment(d.name, data_options=d.options).load().modalities
         for m in methods:
-            points = trials(get(m.name), modalities, count)
+            points = trials(space(m, modalities), count)
             jobs += [
                 Job(d, m, SEARCH_SEED, epochs, number, point, patience=patience)
                 for number, point in enumerate(points)
@@ -64,7 +80,7 @@ def choose(out: Path, jobs: Sequence[Job], count: int) -> None:
     """Write down which of a method's trials on a data set was the best on the validation data.
 
     With it stands what the search cost: its trials, how many of them diverged or were refused, and
-    the seconds of training of the others.
+    the seconds of training of those that came to an end.
 
     :param jobs: The trials, of one method and one data set.
     :raises ValueError: Where one of them is not finished: another process is at it, or it broke.
@@ -76,16 +92,16 @@ def choose(out: Path, jobs: Sequence[Job], count: int) -> None:
                 "unfinished. Run the same command again."
             )
     paths = [job.folder(out) / RECORD for job in jobs]
-    compared = {"validation": float, "arguments": {}}
-    found = [read(path, compared) for path in paths if path.exists()]
+    found = [read(path, COMPARED) for path in paths if path.exists()]
+    finite = [record for record in found if math.isfinite(record["validation"])]
     # Where all diverged, the runs will show it with the defaults.
     best: Mapping[str, Any] = max(
-        found, key=lambda record: record["validation"], default={"arguments": {}}
+        finite, key=lambda record: record["validation"], default={"arguments": {}}
     )
     cost = {
         "trials": len(jobs),
-        "failed": len(jobs) - len(found),
-        "search_seconds": sum(record.get("seconds", 0.0) for record in found),
+        "failed": len(jobs) - len(finite),
+        "search_seconds": sum(record["seconds"] for record in found),
     }
     write(chosen(replace(jobs[0], tuned=count), out), {**best, **cost})
 
@@ -97,9 +113,14 @@ def cost(out: Path, data: str, tuned: int) -> str:
     """
     paths = out.glob(f"search/{Choice.parse(data).folder}/*/chosen-{tuned}.json")
     what, way_out = "the choice of a search", "Delete it: the search chooses again."
-    found = [read_json(path, what, way_out, lambda one: shaped(one, {})) for path in paths]
-    if not found or any("search_seconds" not in one for one in found):
+    found = [read_json(path, what, way_out, _cost) for path in paths]
+    if not found or any(_COST.keys() - one for one in found):
         return ""
     made = sum(one["trials"] for one in found)
     seconds = sum(one["search_seconds"] for one in found)
     return f"{made} trials, {duration(seconds)} of training"
+
+
+def _cost(found: Any) -> dict[str, Any]:
+    shaped(found, {})
+    return dict(shaped(found, {name: kind for name, kind in _COST.items() if name in found}))

@@ -22,8 +22,8 @@ from filelock import FileLock
 
 from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
-from equivox.bench.folder import versions, write
-from equivox.bench.reading import NUMBERS, read_json, shaped
+from equivox.bench.files import NUMBERS, read_json, shaped, write
+from equivox.bench.folder import versions
 from equivox.randomness import random_state, to_json
 from equivox.run import Run, State
 

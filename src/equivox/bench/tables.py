@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equivox.bench.cost import pareto
-from equivox.bench.findings import p_text, plus_minus, signed
 from equivox.bench.leaderboard import Key, Leaderboard, Line, is_yardstick
+from equivox.bench.notation import number, p_text, plus_minus, signed
 from equivox.bench.ranking import Ranking, ranks
 from equivox.bench.search import cost
 from equivox.bench.statistics import Difference, Interval
@@ -189,11 +189,6 @@ def _name(line: Line) -> str:
 
 def _difference(found: Difference | None) -> str:
     return "" if found is None else f"{signed(found.mean)}{plus_minus(found.half)}"
-
-
-def number(value: float, digits: int) -> str:
-    """A number; empty where it is not known."""
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 # ── CSV ─────────────────────────────────────────────────────────────────────────────────────────

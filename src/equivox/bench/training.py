@@ -43,7 +43,8 @@ def train(
         resume: go on with the run in `out`. The result is bit for bit that of a run without a cut.
         watch: is given the record of every epoch, with its `seconds`.
         measure: further numbers of every epoch, from the balancer and the data; they join the
-            record. The random state is kept around it.
+            record. The random state is kept around it. Where it has a method `begin`, that is
+            given the `Training` before it begins or goes on.
         device: where to train.
         every: seconds from one checkpoint to the next in the middle of an epoch; None for one at
             the end of every epoch alone. It does not change the result.
@@ -102,6 +103,8 @@ def _trained(
         training.folder, training.every = folder, every
         if folder is not None:
             training.resume(folder)
+        if begin := getattr(measure, "begin", None):
+            begin(training)
         while not training.finished:
             training.epoch(asked, measure, watch)
         result = training.result()

@@ -36,6 +36,6 @@ def add(commands: Any) -> Parser:
 
 def run(given: argparse.Namespace) -> int:
     """Show an imbalance and its cure."""
-    from equivox.bench.demo import main
+    from equivox.demo.command import main
 
     return main(given)

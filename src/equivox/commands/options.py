@@ -15,8 +15,12 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def options(self) -> list[str]:
-        """The names of its options."""
-        return [name for action in self._actions for name in action.option_strings]
+        """The names of its options, and of those of its own commands."""
+        found = {name: None for action in self._actions for name in action.option_strings}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {name: None for each in action.choices.values() for name in each.options}
+        return list(found)
 
 
 def positive(text: str) -> int:

@@ -86,6 +86,11 @@ def add(commands: Any) -> Parser:
     parser.add_argument(
         "--tensorboard", action="store_true", help="write every epoch's scalars for TensorBoard too"
     )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="note the dynamics of every modality for `equivox diagnose`; the result is the same",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print every epoch")
     return parser
 
@@ -98,10 +103,14 @@ def run(given: argparse.Namespace) -> int:
     if not given.quiet:
         print(experiment, file=sys.stderr)
     resume = given.resume is not None
-    options = {"resume": resume, "device": given.device, "every": given.checkpoint_every}
+    options: dict[str, Any] = {"device": given.device, "every": given.checkpoint_every}
+    if given.record or (resume and _recorded(folder)):
+        from equivox.diagnosis import Recording
+
+        options["measure"] = Recording()
     try:
         with _watching(given, folder) as watch:
-            result = train(experiment, folder, watch=watch, **options)
+            result = train(experiment, folder, resume=resume, watch=watch, **options)
     except Terminated as ended:
         return told(ended, TERMINATED)
     except KeyboardInterrupt:
@@ -109,6 +118,13 @@ def run(given: argparse.Namespace) -> int:
         return told(kept, INTERRUPTED)
     _print_result(result, folder)
     return 0
+
+
+def _recorded(folder: Path) -> bool:
+    """Whether the run recorded its dynamics so far, by numbers named "curve/modality"."""
+    from equivox.bench.folder import read_metrics
+
+    return any("/" in name for record in read_metrics(folder)[-1:] for name in record)
 
 
 @contextmanager

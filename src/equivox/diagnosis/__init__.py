@@ -6,7 +6,6 @@ from equivox.diagnosis.conflict import conflict
 from equivox.diagnosis.contribution import contribution, sample_contributions
 from equivox.diagnosis.data_checks import data_checks
 from equivox.diagnosis.diagnose import Diagnosis, diagnose
-from equivox.diagnosis.dynamics import Recorder, Recording
 from equivox.diagnosis.headroom import headroom
 from equivox.diagnosis.hurt import hurt
 from equivox.diagnosis.known_metrics import metrics_of
@@ -16,6 +15,7 @@ from equivox.diagnosis.onset import Onset
 from equivox.diagnosis.prescription import prescribe
 from equivox.diagnosis.preview import previews
 from equivox.diagnosis.probes import encoded, probe, probes, read_both
+from equivox.diagnosis.recorder import Recorder, Recording
 from equivox.diagnosis.reference import renewed, trained_alone
 from equivox.diagnosis.robustness import robustness
 from equivox.diagnosis.use import routing, use, use_in_late_fusion

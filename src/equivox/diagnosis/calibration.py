@@ -13,6 +13,7 @@ from torch import Tensor
 from equivox.diagnosis.answers import Answers
 from equivox.diagnosis.metric import Estimate, estimate
 from equivox.functional.confidence import confidence
+from equivox.functional.labels import class_numbers
 from equivox.functional.outcomes import log_probabilities, valid_decisions
 from equivox.task import Classification, MultiLabel, Regression, Task
 
@@ -87,8 +88,7 @@ def decisions(task: Task, logits: Tensor, target: Tensor) -> tuple[Tensor, Tenso
     """
     labels = isinstance(task, MultiLabel)
     best = log_probabilities(logits.double(), labels).max(1)
-    soft = isinstance(task, Classification) and target.ndim > 1
-    truth = target.argmax(-1) if soft else target
+    truth = class_numbers(target) if isinstance(task, Classification) else target
     right = best.indices == (truth > 0.5 if labels else truth).long()
     counted = best.values.isfinite()
     if (valid := valid_decisions(task, truth)) is not None:

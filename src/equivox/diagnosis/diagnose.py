@@ -17,8 +17,9 @@ from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.calibration import Calibration, calibration
 from equivox.diagnosis.conflict import Conflict, conflict
 from equivox.diagnosis.contribution import Contribution, contribution
-from equivox.diagnosis.data_checks import Finding, data_checks
+from equivox.diagnosis.data_checks import data_checks
 from equivox.diagnosis.dynamics import Dynamics
+from equivox.diagnosis.findings import Finding
 from equivox.diagnosis.headroom import Headroom, headroom
 from equivox.diagnosis.hurt import Hurt, class_names, hurt, varied
 from equivox.diagnosis.loaders import SPLITS, Loaders, checked
@@ -35,6 +36,7 @@ from equivox.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
+    from equivox.diagnosis.recorder import Recorder
     from equivox.task import Task
 
 
@@ -65,7 +67,7 @@ class Diagnosis:
     data: Sequence[Finding]
     epochs_alone: Mapping[str, tuple[int, bool]]
     prescription: Sequence[Advice]
-    dynamics: Any = None
+    dynamics: Dynamics | None = None
     receipt: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     classes: tuple[str, ...] = ()
@@ -73,10 +75,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis in plain values; what could not be measured is None."""
-        facts = {f.name: getattr(self, f.name) for f in fields(self)}
-        facts["data"] = [each.to_json() for each in self.data]
-        facts["routing"] = [each.to_json() for each in self.routing]
-        plain: dict[str, Any] = _plain(facts)
+        plain: dict[str, Any] = _plain({f.name: getattr(self, f.name) for f in fields(self)})
         return plain
 
     def save(self, path: str | Path) -> Path:
@@ -91,7 +90,7 @@ class Diagnosis:
         return notebook(self)
 
     def __str__(self) -> str:
-        from equivox.report.diagnosis_text import text
+        from equivox.report.diagnosis import text
 
         return text(self)
 
@@ -106,7 +105,7 @@ def diagnose(
     references: Mapping[str, Reference] | None = None,
     optimizer: Optimizer | None = None,
     epochs: int = 100,
-    dynamics: Any = None,
+    dynamics: Recorder | Dynamics | None = None,
     receipt: Mapping[str, Any] | None = None,
     metric: str | Metric | None = None,
     classes: Sequence[str] | None = None,
@@ -140,6 +139,7 @@ def diagnose(
     balancer = _balancer(subject, task)
     shown, usual = metric_of(balancer.task, metric), metric_of(balancer.task)
     number("epochs", epochs, least=1)
+    recorded = _recorded(dynamics)
     for name, given in (("encoders", encoders), ("references", references)):
         _check_modalities(name, given, balancer)
     tell = told or (lambda *_: None)
@@ -193,7 +193,7 @@ def diagnose(
         data=tuple(checks),
         epochs_alone={m: (r.epochs, r.converged) for m, r in references.items()},
         prescription=prescribe(decided, balancer, agreement),
-        dynamics=_with_onset(dynamics, references),
+        dynamics=recorded and recorded.with_onset({m: r.curve for m, r in references.items()}),
         receipt=dict(receipt or {}) | _versions(),
         metric=shown.label,
         classes=names,
@@ -266,12 +266,13 @@ def _conflict(balancer: Balancer, train: Iterable[Any]) -> Conflict | None:
     return conflict(balancer, train) if learns else None
 
 
-def _with_onset(dynamics: Any, references: Mapping[str, Reference]) -> Any:
-    """The dynamics with the epochs at which modalities were left behind."""
-    record = getattr(dynamics, "dynamics", dynamics)
-    if not isinstance(record, Dynamics):
-        return dynamics
-    return record.with_onset({m: r.curve for m, r in references.items()})
+def _recorded(dynamics: Any) -> Dynamics | None:
+    found = getattr(dynamics, "dynamics", dynamics)
+    if found is None or isinstance(found, Dynamics):
+        return found
+    raise TypeError(
+        f"`dynamics` should be a `Recorder`, or its `dynamics`. Found `{type(dynamics).__name__}`."
+    )
 
 
 def _versions() -> dict[str, Any]:

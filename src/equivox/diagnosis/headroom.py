@@ -11,6 +11,7 @@ from torch import Tensor
 from equivox.diagnosis.answers import Answers
 from equivox.diagnosis.late_fusion import LateFusion
 from equivox.diagnosis.metric import Estimate, Metric, columns, metric_of
+from equivox.functional.labels import class_counts
 from equivox.task import Classification, Dense, MultiLabel, Regression
 
 
@@ -92,19 +93,15 @@ def _constants(answers: Answers) -> list[Tensor]:
     if isinstance(task, Regression):
         y = columns(target)
         return [y.mean(0, keepdim=True), y.median(0, keepdim=True).values]
-    if isinstance(task, MultiLabel):
-        share = (target > 0.5).double().mean(0)
-        return [task.logits(share)[None], *most_frequent(share)]
-    if not isinstance(task, Classification | Dense):
+    if not isinstance(task, Classification | MultiLabel | Dense):
         raise TypeError(f"Chance is known for the tasks of equivox. Found `{task!r}`.")
-    if isinstance(task, Classification) and target.ndim > 1:
-        share = target.double().mean(0)
-    else:
-        counted = target[target != task.ignore_index] if isinstance(task, Dense) else target
-        counts = counted.flatten().bincount(minlength=answers.whole.shape[1]).double()
-        share = counts / counts.sum().clamp(min=1)
+    counts = class_counts(task, target, answers.whole.shape[1])
+    if isinstance(task, MultiLabel):
+        share = counts / len(target)
+        return [task.logits(share)[None], *most_frequent(share)]
     places = answers.whole.shape[2:]
-    return [task.logits(share).view(1, -1, *[1] * len(places)).expand(1, -1, *places)]
+    said = task.logits(counts / counts.sum().clamp(min=1))
+    return [said.view(1, -1, *[1] * len(places)).expand(1, -1, *places)]
 
 
 def most_frequent(share: Tensor) -> list[Tensor]:

@@ -14,7 +14,8 @@ from equivox.diagnosis.answers import Answers
 from equivox.diagnosis.metric import Estimate, estimate
 from equivox.errors import nearest
 from equivox.functional.confidence import confidence
-from equivox.task import Classification, Dense, MultiLabel, Regression, Task
+from equivox.functional.labels import class_numbers
+from equivox.task import Dense, MultiLabel, Regression, Task
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
@@ -212,10 +213,10 @@ def _truth(task: Task, target: Tensor) -> Tensor:
     if isinstance(task, MultiLabel):
         numbers = torch.arange(target.shape[1], device=target.device)
         return torch.where(target > 0.5, numbers, -1)
-    if isinstance(task, Classification) and target.ndim > 1:
-        return target.argmax(-1, keepdim=True)
-    flat = target.reshape(len(target), -1)
-    return torch.where(flat != task.ignore_index, flat, -1) if isinstance(task, Dense) else flat
+    if isinstance(task, Dense):
+        flat = target.reshape(len(target), -1)
+        return torch.where(flat != task.ignore_index, flat, -1)
+    return class_numbers(target)[:, None]
 
 
 def _hits(task: Task, logits: Tensor, target: Tensor) -> Tensor:

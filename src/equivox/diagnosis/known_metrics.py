@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from equivox.diagnosis.metric import Metric, columns, merits
+from equivox.functional.labels import class_numbers
 from equivox.task import Classification, Dense, MultiLabel, Regression
 
 if TYPE_CHECKING:
@@ -122,4 +123,4 @@ def _function(name: str) -> Callable[..., Any]:
 def _truth(task: Task, target: Tensor) -> Tensor:
     if isinstance(task, MultiLabel):
         return (target > 0.5).long()
-    return target.argmax(-1) if isinstance(task, Classification) and target.ndim > 1 else target
+    return class_numbers(target) if isinstance(task, Classification) else target

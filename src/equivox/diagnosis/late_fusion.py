@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.diagnosis.metric import columns
+from equivox.functional.labels import class_counts
 from equivox.methods.yardstick.ensemble import best_temperature
 from equivox.task import Classification, Dense, MultiLabel, Regression
 
@@ -73,11 +73,5 @@ def _of_numbers(alone: Mapping[str, Tensor], target: Tensor) -> LateFusion:
 
 def _prior(task: Task, target: Tensor, outputs: int) -> Tensor:
     """(outputs,) how often each class or label occurs."""
-    if isinstance(task, MultiLabel):
-        return ((target > 0.5).double().sum(0) + 1) / (len(target) + 2)
-    if isinstance(task, Classification) and target.ndim > 1:
-        counts = target.double().sum(0)
-    else:
-        counted = target[target != task.ignore_index] if isinstance(task, Dense) else target
-        counts = F.one_hot(counted.flatten().long(), outputs).double().sum(0)
-    return (counts + 1) / (counts + 1).sum()
+    counts = class_counts(task, target, outputs) + 1
+    return counts / ((len(target) + 2) if isinstance(task, MultiLabel) else counts.sum())

@@ -78,14 +78,16 @@ class Metric:
         """Numbers to add, to subtract and to average before `estimate`, in float64.
 
         (samples,) values or, where it is no mean, (1 + resamples,): the metric of all samples, then
-        that of each resample, which are the same for all predictions of as many samples.
+        that of each resample, which are the same for all predictions of as many samples; NaN for
+        none.
         """
         said = self.reads(logits)
-        whole = self.of(said, target)
         if self.mean:
-            return whole.double()
-        drawn = _rows(len(said)) if len(said) else []
-        return torch.stack([whole, *(self.of(said[r], target[r]) for r in drawn)]).double()
+            return self.of(said, target).double()
+        if not len(said):
+            return torch.full((1 + FEW,), torch.nan, dtype=torch.float64)
+        drawn = [self.of(said[rows], target[rows]) for rows in _rows(len(said))]
+        return torch.stack([self.of(said, target), *drawn]).double()
 
     def whole(self, parts: Tensor) -> Tensor:
         """() the number itself."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equivox.diagnosis.metric import Estimate, Metric, merits, metric_of
 from equivox.features import vector
+from equivox.functional.labels import class_numbers
 from equivox.functional.probe import linear_probe, logistic_probe
 from equivox.task import Classification, Dense, MultiLabel, Task
 
@@ -67,7 +68,7 @@ def read_linearly(task: Task, fit: Split, held: Split, logistic: bool = True) ->
             "A probe reads one vector a sample. Found `Dense`, which answers at every position."
         )
     if isinstance(task, Classification):
-        labels = fit.target if fit.target.ndim == 1 else fit.target.argmax(-1)
+        labels = class_numbers(fit.target)
         classes = task.classes or int(labels.max()) + 1
         regress = logistic_probe if logistic else linear_probe
         return regress(fit.features, labels, held.features, classes)

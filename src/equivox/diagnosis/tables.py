@@ -21,6 +21,10 @@ MOST_COLUMNS = 512
 MOST_ROWS = 5000
 """So many samples of a split are compared column by column; all of them are checked and hashed."""
 
+SUPPORT = 20.0
+"""The least number of samples that a correlation should rest on, (sum z^2)^2 / sum z^4: two rare
+pixels that light up in the same image correlate perfectly."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -208,6 +212,17 @@ def deviation(moments: Tensor) -> float:
     """The standard deviation of values, from their number, sum and sum of squares."""
     count, total, squares = moments.tolist()
     return max(squares / max(count, 1) - (total / max(count, 1)) ** 2, 0.0) ** 0.5
+
+
+def standardised(x: Tensor, support: float = SUPPORT) -> tuple[Tensor, Tensor]:
+    """Columns of mean zero and length one, zero where they vary too little; and which do not."""
+    wide = x.float()
+    centred = wide - wide.mean(0, dtype=torch.float64).float()
+    length = centred.norm(dim=0)
+    varies = length > 1e-6 * wide.norm(dim=0)  # more than rounding
+    z = torch.where(varies, centred / length.clamp(min=1e-30), 0)
+    usable = varies & (1 / z.square().square().sum(0).clamp(min=1e-30) >= support)
+    return torch.where(usable, z, 0), usable
 
 
 def _hashed(flat: Tensor, salt: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from equivox.task import Classification, MultiLabel, Regression
+from equivox.task import Classification, Dense, MultiLabel, Regression
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -57,7 +57,7 @@ def answers(
     tensor([[0, 1]])
     """
     if isinstance(task, Classification):
-        return _class_numbers(target)[:, None]
+        return class_numbers(target)[:, None]
     return (target > 0.5).long() if isinstance(task, MultiLabel) else binned(target, edges)
 
 
@@ -86,7 +86,23 @@ def single_classes(
         said = target > 0.5
         dominant = (said * (1 + train.float().sum(0))).argmax(1)
         return torch.where(said.any(1), dominant, target.shape[1])
-    return _class_numbers(target)
+    return class_numbers(target)
+
+
+def class_counts(task: Task, target: Tensor, outputs: int) -> Float[Tensor, " outputs"]:
+    """How often each class, or label, occurs in the targets; in float64.
+
+    Distributions count by their shares, and of dense targets the positions that are not ignored.
+
+    >>> class_counts(Classification(), torch.tensor([0, 2, 2]), outputs=4).tolist()
+    [1.0, 0.0, 2.0, 0.0]
+    """
+    if isinstance(task, MultiLabel):
+        return (target > 0.5).double().sum(0)
+    if isinstance(task, Classification) and target.ndim > 1:
+        return target.double().sum(0)
+    counted = target[target != task.ignore_index] if isinstance(task, Dense) else target
+    return counted.flatten().long().bincount(minlength=outputs).double()
 
 
 def most_frequent_class(
@@ -101,5 +117,10 @@ def most_frequent_class(
     return torch.stack(counts, 1).argmax(1)
 
 
-def _class_numbers(target: Tensor) -> Tensor:
-    return target if target.ndim == 1 else target.argmax(-1)
+def class_numbers(target: Tensor) -> Int[Tensor, " batch"]:
+    """Classes by number; of targets that are distributions, the likeliest.
+
+    >>> class_numbers(torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
+    tensor([1, 0])
+    """
+    return target.long() if target.ndim == 1 else target.argmax(-1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from equivox.bench.comparison import ALONE, JOINT, Comparison
-from equivox.bench.findings import cells, diagnosis, explanation, label, outcome, verdict
+from equivox.bench.labels import JOINT
 from equivox.bench.statistics import Interval
+from equivox.demo.comparison import ALONE, Comparison
+from equivox.demo.findings import cells, diagnosis, explanation, label, outcome, verdict
 from equivox.diagnosis.metric import Estimate
-from equivox.report.diagnosis_parts import Section, charts_of, folded
 from equivox.report.page import Markup, joined, marked, table, tag
+from equivox.report.parts import Section, charts_of, folded
 from equivox.report.plots import Plot, Series, bars, dots, lines, modality_colour
 
 _COLOURS = 7

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from equivox.bench.cases import DIAGNOSED
-from equivox.bench.comparison import Comparison
-from equivox.bench.findings import outcome, verdict
 from equivox.bench.folder import versions
-from equivox.bench.schedule import Finished
+from equivox.demo.cases import DIAGNOSED
+from equivox.demo.comparison import Comparison
+from equivox.demo.findings import outcome, verdict
+from equivox.demo.seeds import Finished
 from equivox.report import diagnosis
 from equivox.report.comparison import methods_section, probes, reached
-from equivox.report.diagnosis_parts import charts_of, terms
-from equivox.report.diagnosis_verdict import headline
+from equivox.report.diagnosis.verdict import headline
 from equivox.report.page import Markup, code, joined, marked, page, tag
+from equivox.report.parts import charts_of, terms
 from equivox.report.plots import scripts
 
 INDEX = "index.html"

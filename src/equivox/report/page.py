@@ -98,16 +98,23 @@ def code(text: str) -> Markup:
 def page(title: str, *body: str) -> str:
     """A whole page: one file that needs no network and runs no script."""
     style = Markup((files("equivox.report") / "style.css").read_text(encoding="utf-8"))
+    return document(title, [tag("style", style)], tag("main", tag("h1", title), *body))
+
+
+def document(title: str, heads: Sequence[Markup], *body: str) -> str:
+    """An HTML document.
+
+    :param heads: What its head holds besides the title.
+    """
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        tag("style", style),
+        *heads,
     )
-    main = tag("main", tag("h1", title), *body)
-    return "<!doctype html>\n" + tag("html", head, tag("body", main), lang="en") + "\n"
+    return "<!doctype html>\n" + tag("html", head, tag("body", *body), lang="en") + "\n"
 
 
 def save_all(texts: Mapping[Path, str]) -> None:

@@ -107,23 +107,21 @@ def lines(
     :param span: Of the values that are shown, for figures that are compared.
     :param marks: Places of upright lines, each with its colour.
     """
-    data = [_line(s, places, i) for i, s in enumerate(series)]
-    data += [_thin(s, places) for s in thin]
+    data = [_line(s, places, i) for i, s in enumerate(series)] + [_thin(s, places) for s in thin]
     legend = [s.name for s in series]
     height = 230 + _legend_height(legend)
-    axis: dict[str, Any] = {
-        "title": {"text": x_label, "standoff": 4},
-        "showgrid": False,
-        "zeroline": False,
-    }
-    y_axis: dict[str, Any] = (
+    layout = _layout(height, legend)
+    layout["xaxis"] |= {
+        "title": {"text": x_label, "standoff": 4}, "showgrid": False, "zeroline": False
+    }  # fmt: skip
+    layout["yaxis"] |= (
         {"type": "log", "nticks": 5, "tickformat": "~g"} if logarithmic else {"nticks": 6}
     )
+    if places and all(isinstance(x, int) for x in places):
+        layout["xaxis"] |= {"tick0": places[0], "dtick": -((places[0] - places[-1]) // 6) or 1}
     if span is not None:
         margin = 0.05 * (span[1] - span[0]) or 0.01
-        y_axis["range"] = [span[0] - margin, span[1] + margin]
-    layout = _layout(height, legend)
-    layout = layout | {"xaxis": layout["xaxis"] | axis, "yaxis": layout["yaxis"] | y_axis}
+        layout["yaxis"]["range"] = [span[0] - margin, span[1] + margin]
     layout["shapes"] = [_upright(place, f"var({colour})") for place, colour in marks]
     return Plot(title, label, _ends(title, label, series), height, data, layout)
 
@@ -231,7 +229,7 @@ def _values(series: Series, rows: Sequence[str]) -> tuple[list[Any], dict[str, A
     """The values, their intervals as Plotly has them, and what is said when they are pointed at."""
     found = [ends_of(x) for x in series.values]
     error: dict[str, Any] = {
-        "type": "data", "symmetric": False,  "color": "var(--text)", "thickness": 1.5, "width": 3,
+        "type": "data", "symmetric": False, "color": "var(--text)", "thickness": 1.5, "width": 3,
         "array": [_gap(high, value) for value, _, high in found],
         "arrayminus": [_gap(value, low) for value, low, _ in found],
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,22 +59,39 @@ def made(path: str, arguments: Mapping[str, Any]) -> Method:
     return method
 
 
-def _serve(rank: int, rendezvous: str, connection: Connection) -> None:
+Case = tuple[str, Mapping[str, Any], int]
+
+
+def trained(case: Case) -> dict[str, Any]:
+    """One rank's final state, in plain values, of a method, its arguments and `accumulate`."""
+    path, arguments, accumulate = case
+    final = train(made(path, arguments), parallel=True, accumulate=accumulate)
+    return {name: x.tolist() for name, x in final.items()}
+
+
+def _serve(
+    rank: int, rendezvous: str, connection: Connection, answer: Callable[[Any], Any]
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
     while (case := connection.recv()) is not None:
-        path, arguments, accumulate = case
         try:
             torch.manual_seed(rank)  # what is drawn must not depend on the global generator
-            final = train(made(path, arguments), parallel=True, accumulate=accumulate)
-            connection.send({k: v.tolist() for k, v in final.items()})
+            connection.send(answer(case))
         except Exception as error:
             connection.send(f"{type(error).__name__}: {error}")
     dist.destroy_process_group()
 
 
 class Pair:
-    """Two processes, each a rank; use as a context manager."""
+    """Two processes, each a rank; use as a context manager.
+
+    Arguments:
+        answer: what each does with a case, in plain values; can be pickled. By default it trains.
+    """
+
+    def __init__(self, answer: Callable[[Any], Any] = trained) -> None:
+        self._answer = answer
 
     def __enter__(self) -> Self:
         context = mp.get_context("spawn")
@@ -83,7 +100,9 @@ class Pair:
         pipes = [context.Pipe() for _ in range(2)]
         self._connections = [here for here, _ in pipes]
         self._processes = [
-            context.Process(target=_serve, args=(rank, rendezvous, there), daemon=True)
+            context.Process(
+                target=_serve, args=(rank, rendezvous, there, self._answer), daemon=True
+            )
             for rank, (_, there) in enumerate(pipes)
         ]
         for process in self._processes:
@@ -98,17 +117,21 @@ class Pair:
             process.kill()
         self._folder.cleanup()
 
-    def train(self, method: type[Method], arguments: Mapping[str, Any], accumulate: int) -> Any:
-        """The final states of both ranks."""
-        case = (f"{method.__module__}:{method.__qualname__}", dict(arguments), accumulate)
+    def ask(self, case: Any) -> list[Any]:
+        """The answers of both ranks; AssertionError where one waits for ever or fails."""
         for connection in self._connections:
             connection.send(case)
         answers = []
         for connection in self._connections:
-            if not connection.poll(120):
+            if not connection.poll(300):
                 raise AssertionError("Both ranks should finish. Found one that waits for ever.")
             answers.append(connection.recv())
         for answer in answers:
             if isinstance(answer, str):
                 raise AssertionError(f"A rank should train without error. Found {answer}")
-        return [{k: torch.tensor(v) for k, v in answer.items()} for answer in answers]
+        return answers
+
+    def train(self, method: type[Method], arguments: Mapping[str, Any], accumulate: int) -> Any:
+        """The final states of both ranks."""
+        case = (f"{method.__module__}:{method.__qualname__}", dict(arguments), accumulate)
+        return [{k: torch.tensor(v) for k, v in answer.items()} for answer in self.ask(case)]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from equivox.bench.findings import p_text, signed
 from equivox.bench.leaderboard import Line
+from equivox.bench.notation import p_text, signed
 from equivox.bench.statistics import Difference
 from equivox.report.page import joined, tag
 from equivox.report.site.document import Cell
@@ -25,10 +25,11 @@ HEADS = (
 )  # fmt: skip
 
 
-def cells(line: Line, up: str) -> list[Cell]:
+def cells(line: Line, up: str, telling: bool = True) -> list[Cell]:
     """A line under `HEADS`.
 
     :param up: The way from the page to the site's root.
+    :param telling: Say of an incomplete line that it is; not where all are.
     """
     over = line.over_yardstick
     return [
@@ -45,7 +46,7 @@ def cells(line: Line, up: str) -> list[Cell]:
         number(line.flops, 2),
         number(line.memory, 2),
         number(line.time, 2),
-        _runs(line, up),
+        _runs(line, up, telling),
     ]
 
 
@@ -119,11 +120,12 @@ def _mechanism(line: Line) -> Cell:
     return Cell(shown, found.mean)
 
 
-def _runs(line: Line, up: str) -> Cell:
+def _runs(line: Line, up: str, telling: bool) -> Cell:
     """How many, and what makes the line incomplete."""
     many = f"{line.metric.seeds} seeds" if line.metric.seeds > 1 else "1 seed"
     link = tag("a", many, href=up + runs_of(line.data, line.method, line.tuned))
     failed = f"{line.failed} failed" if line.failed else ""
     why = up + lacking_of(line.data, line.tuned)
-    incomplete = tag("a", "incomplete", href=why, title=line.lacking) if line.lacking else ""
+    told = telling and not line.complete
+    incomplete = tag("a", "incomplete", href=why, title=line.lacking) if told else ""
     return Cell(joined(link, _small(failed), _small(incomplete)), float(line.metric.seeds))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equivox.bench.experiment import Experiment, assignment
+from equivox.methods import names
 
 AGAIN = "again"
 """The folder that the commands write to: a new one, so that nothing is overwritten."""
@@ -44,15 +45,23 @@ def _assigned(name: str, value: Any) -> str:
 
 
 def compare(
-    data: Sequence[str], methods: Sequence[str], seeds: int, epochs: int | None, tuned: int
+    data: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    epochs: int | None,
+    tuned: int,
+    out: str = AGAIN,
 ) -> str:
     """The command that makes all runs of methods on data sets.
+
+    Every method there is, is "all".
 
     >>> compare(["latent2"], ["joint", "lfm"], 5, None, 0)
     'equivox compare --data latent2 --methods joint,lfm --seeds 5 --out again'
     """
-    words = ["equivox", "compare", "--data", ",".join(data), "--methods", ",".join(methods)]
+    some = "all" if set(methods) == set(names()) else ",".join(methods)
+    words = ["equivox", "compare", "--data", ",".join(data), "--methods", some]
     words += ["--seeds", str(seeds)]
     given: Mapping[str, int | None] = {"--epochs": epochs, "--search": tuned or None}
     words += [word for option, n in given.items() if n is not None for word in (option, str(n))]
-    return shlex.join([*words, "--out", AGAIN])
+    return shlex.join([*words, "--out", out])

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from equivox.bench.experiment import Experiment
+from equivox.bench.files import Shape, read_json, shaped
 from equivox.bench.folder import CONFIG, RESULT, read_experiment
 from equivox.bench.leaderboard import Key, Leaderboard, Line, boards, is_yardstick
 from equivox.bench.ranking import Ranking, ranks
-from equivox.bench.reading import Shape, read_json, shaped
 from equivox.bench.records import RECORD
 
 _WAY_OUT = "Delete the run's folder: the comparison's command makes its run again."
@@ -73,6 +73,11 @@ class Content:
         """The methods, the best on average first; those that are not ranked come last."""
         ranked = next((list(found.ranks) for found in self.rankings.values()), [])
         return [*ranked, *(name for name in self.methods if name not in ranked)]
+
+    @property
+    def some_complete(self) -> bool:
+        """Whether a line is complete: where none is, it need not be said of each."""
+        return any(line.complete for line in self.lines)
 
     def of_data(self, data: str) -> dict[int, Leaderboard]:
         """The boards of a data set, by the number of trials."""

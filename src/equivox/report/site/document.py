@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from equivox.report.page import Markup, joined, tag
+from equivox.report import page
+from equivox.report.page import Markup, tag
 from equivox.report.site.links import INDEX, SCRIPT, STYLE
 
 _NAVIGATION = {
@@ -41,32 +42,21 @@ def document(title: str, *body: str, up: str = "") -> str:
 
     :param up: The way from the page to the site's root.
     """
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
+    heads = [
         tag("meta", name="generator", content=generator()),
-        tag("title", title),
         tag("link", rel="icon", href="data:,"),
         tag("link", rel="stylesheet", href=up + STYLE),
         tag("script", src=up + SCRIPT, defer=""),
-    )
+    ]
     entries = [tag("a", name, href=up + INDEX + anchor) for name, anchor in _NAVIGATION.items()]
     main = tag("main", tag("h1", title), *body)
     made = tag("footer", f"Made by {generator()}.")
-    whole = tag("body", tag("nav", *entries, aria_label="Site"), main, made)
-    return "<!doctype html>\n" + tag("html", head, whole, lang="en") + "\n"
+    return page.document(title, heads, tag("nav", *entries, aria_label="Site"), main, made)
 
 
 def generator() -> str:
     """Who made the page, by which an older site is known."""
     return f"equivox report {version('equivox')}"
-
-
-def section(name: str, title: str, *parts: str) -> Markup:
-    """A part of a page that links can lead to."""
-    return tag("section", tag("h2", title), *parts, id=name)
 
 
 def board(name: str, caption: str, heads: Sequence[str], rows: Sequence[Row]) -> Markup:
@@ -107,8 +97,3 @@ def _sorted_by(cell: Cell) -> str:
     if isinstance(cell.value, str):
         return cell.value
     return "" if math.isnan(cell.value) else f"{cell.value:.6g}"
-
-
-def pairs(facts: Mapping[str, str]) -> Markup:
-    """Names with what is known of them."""
-    return tag("dl", *(joined(tag("dt", k), tag("dd", x)) for k, x in facts.items() if x))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
-from equivox.bench.findings import signed
 from equivox.bench.leaderboard import JOINT, Leaderboard, Line, is_yardstick, title
+from equivox.bench.notation import signed
 from equivox.report.page import Markup, joined, marked, tag
+from equivox.report.parts import section
 from equivox.report.site import reading
 from equivox.report.site.cells import (
     HEADS,
@@ -22,7 +22,8 @@ from equivox.report.site.cells import (
     verdict,
 )
 from equivox.report.site.content import Content
-from equivox.report.site.document import Cell, Row, board, document, section
+from equivox.report.site.document import Cell, Row, board, document
+from equivox.report.site.lacking import incomplete
 from equivox.report.site.links import data_page, method_page, runs_of
 from equivox.report.site.pareto import pareto
 from equivox.report.site.ranks import caption, diagram
@@ -102,17 +103,7 @@ def _counted(content: Content) -> str:
 
 def _reading(content: Content) -> list[Markup]:
     said = [tag("li", marked(text)) for text in reading.of_all(content)]
-    return [*_incomplete(content), tag("ul", *said), _glance(content)]
-
-
-def _incomplete(content: Content) -> list[Markup]:
-    lacking = [line.lacking.split("; ") for line in content.lines if line.lacking]
-    if not lacking:
-        return []
-    reasons = Counter(reason for found in lacking for reason in found)
-    often = "; ".join(f"{why} ({n})" for why, n in reasons.most_common(3))
-    said = f"{len(lacking)} of {len(content.lines)} lines are incomplete: {often}."
-    return [tag("p", said, class_="notice")]
+    return [incomplete(content), tag("ul", *said), _glance(content)]
 
 
 def _glance(content: Content) -> Markup:
@@ -150,17 +141,17 @@ def _counts(found: Leaderboard) -> Row:
 
 def _leaderboard(content: Content) -> list[Markup]:
     heads = ("method", "data set", *HEADS, "category", "hyper-parameters")
-    rows = [_row(line) for line in content.lines]
+    rows = [_row(line, content.some_complete) for line in content.lines]
     caption = "Every method on every data set; yardsticks are tinted. The metric leads to the runs."
     return [_filters(content), board("all", caption, heads, rows)]
 
 
-def _row(line: Line) -> Row:
+def _row(line: Line, telling: bool) -> Row:
     chosen = settings(line.tuned)
     link = tag("a", line.data, href=data_page(line.data))
     facts = {"category": line.category, "data": line.data, "settings": chosen}
     after = [Cell(line.category, line.category), Cell(chosen, chosen)]
-    inside = [Cell(link, line.data), *cells(line, ""), *after]
+    inside = [Cell(link, line.data), *cells(line, "", telling), *after]
     return Row(name(line, ""), inside, facts, kind(line))
 
 

@@ -7,15 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equivox.bench.findings import p_text
 from equivox.bench.leaderboard import Key, Leaderboard, Line, title
+from equivox.bench.notation import p_text
 from equivox.bench.tables import lacking
 from equivox.report.page import Markup, code, marked, table, tag
+from equivox.report.parts import section, terms
 from equivox.report.site import reading
 from equivox.report.site.cells import HEADS, arguments, cells, ends, kind, name, number
 from equivox.report.site.content import Content
-from equivox.report.site.document import Cell, Row, board, document, pairs, section
-from equivox.report.site.links import ROOT, anchor, method_page
+from equivox.report.site.document import Cell, Row, board, document
+from equivox.report.site.links import INDEX, ROOT, anchor, method_page
 from equivox.report.site.pareto import pareto
 from equivox.report.site.runs import again, runs
 from equivox.report.site.strip import Strips
@@ -59,14 +60,16 @@ def _sections(content: Content, tuned: int, found: Leaderboard, strips: Strips) 
 def _board(name_: str, found: Leaderboard, strips: Strips) -> Markup:
     modalities = list(dict.fromkeys(m for line in found.lines for m in line.probe))
     heads = ("method", "by seed", *HEADS, *_MORE, *(f"probe {m}" for m in modalities))
-    rows = [_row(line, strips, modalities) for line in found.lines]
+    telling = any(line.complete for line in found.lines)
+    rows = [_row(line, strips, modalities, telling) for line in found.lines]
     return board(name_, strips.legend, heads, rows)
 
 
-def _row(line: Line, strips: Strips, modalities: Sequence[str]) -> Row:
+def _row(line: Line, strips: Strips, modalities: Sequence[str], telling: bool) -> Row:
     probes = [number(line.probe.get(m, math.nan), 3) for m in modalities]
     strip = Cell(strips.strip(line.method), line.metric.mean)
-    return Row(name(line, ROOT), [strip, *cells(line, ROOT), *_more(line), *probes], {}, kind(line))
+    inside = [strip, *cells(line, ROOT, telling), *_more(line), *probes]
+    return Row(name(line, ROOT), inside, {}, kind(line))
 
 
 def _more(line: Line) -> list[Cell]:
@@ -83,7 +86,9 @@ def _more(line: Line) -> list[Cell]:
 def _notes(found: Leaderboard, name_: str) -> list[Markup]:
     """What makes lines incomplete, and what has none."""
     told = [tag("li", reason) for reason in lacking(found)]
-    notes = [tag("h3", "Incomplete lines", id=name_), tag("ul", *told)] if told else []
+    link = tag("a", "The command that makes what is lacking.", href=f"{ROOT}{INDEX}#reading")
+    heading = tag("h3", "Incomplete lines", id=name_)
+    notes = [heading, tag("ul", *told), tag("p", link)] if told else []
     told = [
         tag("li", tag("a", title(method), href=ROOT + method_page(method)), ": ", marked(why))
         for method, why in found.failed.items()
@@ -114,7 +119,7 @@ def _protocol(content: Content, found: Leaderboard) -> list[Markup]:
     notice = "Not all of these runs are comparable: they have several fingerprints."
     return [
         *([tag("p", notice, class_="notice")] if len(prints) > 1 else []),
-        pairs({"Fingerprint": ", ".join(prints), **_facts(protocol)}),
+        terms({"Fingerprint": ", ".join(prints), **_facts(protocol)}),
         tag(
             "details",
             tag("summary", "All of it"),

@@ -11,10 +11,11 @@ from equivox.bench.leaderboard import Key, Line, title
 from equivox.catalogue import papers
 from equivox.method import Method
 from equivox.report.page import Markup, marked, table, tag
+from equivox.report.parts import section, terms
 from equivox.report.site import reading
 from equivox.report.site.cells import HEADS, arguments, cells, settings
 from equivox.report.site.content import Content, Found
-from equivox.report.site.document import Cell, Row, board, document, pairs, section
+from equivox.report.site.document import Cell, Row, board, document
 from equivox.report.site.links import ROOT, data_page, runs_of
 from equivox.report.site.strip import Strips
 
@@ -56,7 +57,7 @@ def _facts(method: str) -> Markup:
     paper = next((p for p in papers() if p["key"] == name), None)
     signature = inspect.signature(kind).parameters.values()
     needs = [words for flag, words in _NEEDS.items() if getattr(kind, flag)]
-    return pairs(
+    return terms(
         {
             "Name": tag("code", method),
             "Paper": _paper(paper) if paper else "",

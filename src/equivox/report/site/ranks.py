@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from equivox.bench.findings import p_text
 from equivox.bench.leaderboard import is_yardstick, title
+from equivox.bench.notation import p_text
 from equivox.bench.ranking import Ranking
 from equivox.report.page import Markup, tag
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from equivox.bench.findings import plus_minus, signed
 from equivox.bench.leaderboard import Leaderboard, Line, title
+from equivox.bench.notation import plus_minus, signed
 from equivox.report.site.cells import verdict
 from equivox.report.site.content import Content, Found
 

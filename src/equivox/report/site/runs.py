@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equivox.bench.compare import worth
 from equivox.bench.leaderboard import Leaderboard
-from equivox.methods import names
+from equivox.bench.result import worth
 from equivox.report.page import Markup, code, joined, marked, table, tag
 from equivox.report.site import commands
 from equivox.report.site.content import Content
@@ -32,8 +31,7 @@ def again(content: Content, board: Leaderboard, methods: Sequence[str]) -> str:
     ]
     seeds = max(seed for found in made for seed in found) + 1
     epochs = content.experiment(first).epochs
-    every = ["all"] if set(methods) == set(names()) else methods
-    return commands.compare([some.data], every, seeds, epochs, some.tuned)
+    return commands.compare([some.data], methods, seeds, epochs, some.tuned)
 
 
 def _of_method(content: Content, board: Leaderboard, name: str) -> Markup:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from equivox.report.diagnosis_parts import beside, cell, charts_of, folded, section
+from equivox.report.diagnosis.words import cell
 from equivox.report.page import Markup, marked, table, tag
+from equivox.report.parts import beside, charts_of, folded, section
 from equivox.report.plots import Plot, Series, dots, lines, modality_colour
 
 if TYPE_CHECKING:
@@ -35,22 +36,26 @@ _FIRST = ("probe", "metric", "utilisation", "gradient_norm")
 def dynamics(found: Diagnosis) -> Markup:
     """The curves of a recorder, where there was one."""
     plain = found.to_json()["dynamics"]
-    if not plain or not plain.get("curves"):
+    if not plain or not plain["curves"]:
         why = (
-            "Nothing was recorded in training. Attach a `Recorder` to a run, and pass what it "
-            "noted as `dynamics`, to see when a modality fell behind."
+            "Nothing was recorded in training. Train with `equivox train --record`, or attach a "
+            "`Recorder` and pass it as `dynamics`, to see when a modality fell behind."
         )
         return section("dynamics", "Dynamics", tag("p", marked(why), class_="soft"))
     charts = dict(_curves(plain))
     first = [name for name in _FIRST if name in charts]
     caption = (
         "Recorded during training, by epoch. Where there are two lines of a colour, the thick one "
-        "is of the validation data and the thin dotted one of the training data. An upright line "
-        "is where the damage began, in the colour of the modality."
+        "is of the validation data and the thin dotted one of the training data; beside a probe, "
+        "of the same encoder trained alone. An upright line is where the damage began, in the "
+        "colour of the modality."
     )
-    began = tag("ul", *(tag("li", marked(line)) for line in _began(plain)))
+    said = [*began(found, found.modalities)]
+    if plain["onset"] and not said:
+        said = ["No modality was left behind, as far as was recorded."]
+    listed = tag("ul", *(tag("li", marked(line)) for line in said))
     more = [chart for name, chart in charts.items() if name not in first]
-    parts = [began, charts_of(caption, [charts[name] for name in first])] if first else [began]
+    parts = [listed, charts_of(caption, [charts[name] for name in first])] if first else [listed]
     if more:
         inside = charts_of("Scales with powers of ten show ratios.", more)
         parts.append(tag("details", tag("summary", f"{len(more)} more curves"), inside))
@@ -68,34 +73,32 @@ ONSETS = {
 _MARKED = {"probe": "behind", "gradient_norm": "gradient_norm", "update_ratio": "update_ratio"}
 
 
-def _began(plain: Mapping[str, Any]) -> list[str]:
+def began(found: Diagnosis, modalities: Sequence[str]) -> Iterator[str]:
     """When the damage began, a sentence for each modality that suffered any."""
-    found = []
-    for m, onset in plain.get("onset", {}).items():
-        begun = [
-            f"from epoch {onset[k]} on {why}" for k, why in ONSETS.items() if onset[k] is not None
-        ]
-        found += [f"`{m}`: {'; '.join(begun)}."] if begun else []
-    if plain.get("onset") and not found:
-        return ["No modality was left behind, as far as was recorded."]
-    return found
+    onsets = found.dynamics.onset if found.dynamics else {}
+    for m in (m for m in modalities if m in onsets):
+        begun = {why: getattr(onsets[m], kind) for kind, why in ONSETS.items()}
+        said = [f"from epoch {x + 1} on {why}" for why, x in begun.items() if x is not None]
+        if said:
+            yield f"`{m}`: {'; '.join(said)}."
 
 
 def _marks(plain: Mapping[str, Any], curve: str) -> list[tuple[float, str]]:
     """Where damage that a curve shows began, and the colours of the modalities."""
     kind = _MARKED.get(curve)
     places = {m: i for i, m in enumerate(plain["modalities"])}
-    onsets = plain.get("onset", {}).items() if kind else ()
-    return [(x[kind], modality_colour(places[m])) for m, x in onsets if x[kind] is not None]
+    onsets = plain["onset"].items() if kind else ()
+    return [(x[kind] + 1, modality_colour(places[m])) for m, x in onsets if x[kind] is not None]
 
 
 def _curves(plain: Mapping[str, Any]) -> Iterator[tuple[str, Plot]]:
     """A chart for each quantity: held-out data thick, training data thin."""
-    curves, epochs = plain["curves"], plain["epochs"]
-    bases = [name.removesuffix("_validation").removesuffix("_train") for name in curves]
-    for base in sorted(set(bases), key=lambda b: ([*CURVES, b].index(b), b)):
+    curves, epochs = plain["curves"], _counted(plain)
+    bases = {name.removesuffix("_validation").removesuffix("_train") for name in curves}
+    for base in sorted(bases - {"alone"}, key=lambda b: ([*CURVES, b].index(b), b)):
         title, logarithmic = CURVES.get(base, (base.replace("_", " "), False))
-        names = [n for n in (f"{base}_validation", base, f"{base}_train") if n in curves]
+        beside = "alone" if base == "probe" else f"{base}_train"
+        names = [n for n in (f"{base}_validation", base, beside) if n in curves]
         thick, thin = (_series(curves[n], plain) for n in (names[0], names[-1]))
         yield (
             base,
@@ -122,6 +125,11 @@ def _positive(series: Sequence[Series]) -> bool:
     return bool(values) and min(values) > 0
 
 
+def _counted(plain: Mapping[str, Any]) -> list[int]:
+    """The numbers of the epochs from 1, as `equivox train` prints them."""
+    return [epoch + 1 for epoch in plain["epochs"]]
+
+
 def _curve_table(plain: Mapping[str, Any]) -> Markup:
     rows = []
     for name, by in plain["curves"].items():
@@ -129,7 +137,7 @@ def _curve_table(plain: Mapping[str, Any]) -> Markup:
             known = [x for x in values if x is not None]
             ends = [f"{x:.3g}" for x in (known[0], known[-1])] if known else ["-", "-"]
             rows.append([f"{name.replace('_', ' ')}", m, *ends])
-    epochs = plain["epochs"]
+    epochs = _counted(plain)
     caption = f"Epochs {epochs[0]} to {epochs[-1]}" if epochs else "No epochs"
     return table(caption, ["curve", "modality", "first", "last"], rows)
 
@@ -143,7 +151,9 @@ def conflict(found: Diagnosis) -> Markup:
     rows: dict[str, Agreement] = {}
     for m, whole in of.encoders.items():
         rows[m] = whole
-        rows |= {f"{m} · {part}": x for part, x in of.groups.get(m, {}).items()}
+        groups = of.groups.get(m, {})
+        if len(groups) > 1:  # one is the whole encoder
+            rows |= {f"{m} · {part}": x for part, x in groups.items()}
     chart = dots(
         "Do the joint and the own gradient agree?",
         "cosine",

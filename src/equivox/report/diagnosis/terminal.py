@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from equivox.report.diagnosis_parts import capital, metric, percent
-from equivox.report.diagnosis_verdict import advised, gain, headline
+from equivox.report.diagnosis.training import began
+from equivox.report.diagnosis.verdict import advised, gain, headline
+from equivox.report.diagnosis.words import capital, metric, percent
 from equivox.report.numbers import decimal
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def text(found: Diagnosis) -> str:
     """The verdict, a line for each modality, and what to do, for a terminal."""
     said = (
         *found.verdict.reasons,
-        *_onsets(found),
+        *began(found, (*found.verdict.neglected, *found.verdict.held_back)),
         _levels(found),
         f"To be gained: {gain(found)}",
         *_sampled(found),
@@ -50,17 +51,6 @@ def _table(found: Diagnosis) -> list[str]:
         "  ".join([name.ljust(first), *(x.rjust(w) for x, w in zip(cells, widths, strict=True))])
         for name, *cells in rows
     ]
-
-
-def _onsets(found: Diagnosis) -> Iterator[str]:
-    """When those who fare badly were left behind, where a recorder was given."""
-    onset = getattr(found.dynamics, "onset", {})
-    for m in (*found.verdict.neglected, *found.verdict.held_back):
-        if m in onset and onset[m].behind is not None:
-            yield f"`{m}` fell behind the same encoder alone in epoch {onset[m].behind}."
-        if m in onset and onset[m].gradient_norm is not None:
-            epoch = onset[m].gradient_norm
-            yield f"The gradient of `{m}` was below a tenth of its largest from epoch {epoch} on."
 
 
 def _sampled(found: Diagnosis) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from equivox.bench import checkpoint, ranks, rates
+from equivox.bench import checkpoint, parallel, rates
 from equivox.bench.folder import CONFIG, Folder
 from equivox.distributed import rank
 
@@ -28,7 +28,7 @@ def taken(training: Training) -> dict[str, Any]:
         "rows": training.rows,
         "scheduler": None if scheduler is None else scheduler.state_dict(),
         "scaler": training.scaler.state_dict(),
-        "other_ranks": ranks.everywhere(own)[1:],
+        "other_ranks": parallel.everywhere(own)[1:],
     }
 
 

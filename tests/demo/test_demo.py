@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from tests.report.diagnoses import balanced, example
 
-from equivox.bench import cases, demo
-from equivox.bench.cases import CASES, DIAGNOSED, JOBS, METHODS, YARDSTICKS
-from equivox.bench.comparison import ALONE, JOINT, Comparison, Run
-from equivox.bench.findings import cells, diagnosis, outcome, verdict
+from equivox.bench.labels import JOINT
 from equivox.bench.measure import Measurement, metric
-from equivox.bench.schedule import Job, Schedule, workers
+from equivox.bench.processes import workers
+from equivox.demo import cases, command
+from equivox.demo.cases import CASES, DIAGNOSED, JOBS, METHODS, YARDSTICKS
+from equivox.demo.comparison import ALONE, Comparison, Run
+from equivox.demo.findings import cells, diagnosis, outcome, verdict
+from equivox.demo.seeds import Job, Schedule
 
 ROWS = sum(len(case.rows) for case in CASES)
 
@@ -74,7 +76,7 @@ class Here(Executor):
 
 
 @contextmanager
-def here() -> Iterator[Here]:
+def here(_: int) -> Iterator[Here]:
     yield Here()
 
 
@@ -243,9 +245,9 @@ def given(out: Path, seeds: int = 2) -> argparse.Namespace:
 def test_it_leaves_a_page_the_runs_and_the_lines_to_paste(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "workers", here)
-    monkeypatch.setattr(demo, "run", made)
-    assert demo.main(given(tmp_path / "out")) == 0
+    monkeypatch.setattr(command, "workers", here)
+    monkeypatch.setattr(command, "run", made)
+    assert command.main(given(tmp_path / "out")) == 0
     printed = capsys.readouterr().out
     for said in ("joint training neglects", "nothing to cure", "balancer.epoch(loader)"):
         assert said in printed.lower()
@@ -270,9 +272,9 @@ def test_interrupting_leaves_the_finished_seeds(
             raise KeyboardInterrupt
         return made(job)
 
-    monkeypatch.setattr(demo, "workers", here)
-    monkeypatch.setattr(demo, "run", cut)
-    assert demo.main(given(tmp_path, seeds=4)) == 130
+    monkeypatch.setattr(command, "workers", here)
+    monkeypatch.setattr(command, "run", cut)
+    assert command.main(given(tmp_path, seeds=4)) == 130
     assert "2 of 4 seeds, for it was interrupted" in capsys.readouterr().out
     assert "2 of 4 seeds" in (tmp_path / "index.html").read_text()
 
@@ -283,9 +285,9 @@ def test_interrupting_the_first_seed_leaves_nothing_to_compare(
     def cut(job: Job) -> list[Run]:
         raise KeyboardInterrupt(job)
 
-    monkeypatch.setattr(demo, "workers", here)
-    monkeypatch.setattr(demo, "run", cut)
-    assert demo.main(given(tmp_path)) == 130
+    monkeypatch.setattr(command, "workers", here)
+    monkeypatch.setattr(command, "run", cut)
+    assert command.main(given(tmp_path)) == 130
     assert "0 of 2 seeds" in capsys.readouterr().out
     assert not (tmp_path / "index.html").exists()
 
@@ -298,9 +300,9 @@ def test_a_failing_run_keeps_the_seeds_before_it(
             raise FloatingPointError("The loss is not finite.")
         return made(job)
 
-    monkeypatch.setattr(demo, "workers", here)
-    monkeypatch.setattr(demo, "run", failing)
-    assert demo.main(given(tmp_path)) == 1
+    monkeypatch.setattr(command, "workers", here)
+    monkeypatch.setattr(command, "run", failing)
+    assert command.main(given(tmp_path)) == 1
     assert "a run failed: FloatingPointError: The loss is not finite." in capsys.readouterr().out
     assert (tmp_path / "index.html").exists()
 
@@ -309,20 +311,20 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert demo.main(given(tmp_path / "file")) == 1
+    assert command.main(given(tmp_path / "file")) == 1
     assert "Choose another with `--out`" in capsys.readouterr().err
 
 
 def test_the_loop_begins_with_the_simplest_cure_unless_a_method_is_better() -> None:
     comparisons = [comparison(case.data) for case in CASES]
-    assert "ev.UnimodalLosses()" in demo.loop(comparisons)
+    assert "ev.UnimodalLosses()" in command.loop(comparisons)
     better = [
         Run(**{**vars(r), "validation": 1.0}) if r.row == "mmpareto" else r for r in runs_of(3)
     ]
     comparisons = [
         Comparison([r for r in better if r.data == case.data], YARDSTICKS) for case in CASES
     ]
-    assert "ev.MMPareto()" in demo.loop(comparisons)
+    assert "ev.MMPareto()" in command.loop(comparisons)
 
 
 def test_no_yardstick_beats_joint_training_where_that_is_the_best() -> None:

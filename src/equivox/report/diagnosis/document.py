@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equivox.diagnosis.verdict import THRESHOLDS
-from equivox.report import diagnosis_failures as failures
-from equivox.report import diagnosis_sections as sections
-from equivox.report import diagnosis_training as training
-from equivox.report.diagnosis_hurt import hurt
-from equivox.report.diagnosis_parts import Section, cell, section, terms
-from equivox.report.diagnosis_verdict import headline, verdict
+from equivox.report.diagnosis import failures, modalities, training
+from equivox.report.diagnosis.hurt import hurt
+from equivox.report.diagnosis.verdict import headline, verdict
+from equivox.report.diagnosis.words import cell
 from equivox.report.page import Markup, code, joined, marked, save_all, table, tag
 from equivox.report.page import page as document
+from equivox.report.parts import Section, section, terms
 from equivox.report.plots import scripts
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ def page(found: Diagnosis, *, about: str = "", added: Sequence[Section] = ()) ->
         verdict(found),
         tag("noscript", tag("p", script, class_="notice")),
         _contents(added),
-        sections.headroom(found),
-        sections.contributions(found),
-        sections.use(found),
+        modalities.headroom(found),
+        modalities.contributions(found),
+        modalities.use(found),
         training.dynamics(found),
         training.conflict(found),
         failures.robustness(found),
@@ -144,13 +143,13 @@ def _advice(number: int, advice: Advice) -> Markup:
     title = [tag("code", advice.method), ": "] if advice.method else []
     return joined(
         tag("h3", f"{number}. ", *title, marked(advice.what)),
-        terms({name: marked(said) for name, said in facts.items() if said}),
+        terms({name: marked(said) for name, said in facts.items()}),
         code(advice.lines) if advice.lines else "",
     )
 
 
 def _rules() -> Markup:
-    rows = [[name, f"{t.value:g}", t.meaning, t.source] for name, t in THRESHOLDS.items()]
+    rows = [[name, f"{t.value:g}", t.meaning, marked(t.source)] for name, t in THRESHOLDS.items()]
     listed = table(
         "The thresholds that the verdict compares with",
         ["threshold", "value", "meaning", "where it comes from"],
@@ -159,7 +158,9 @@ def _rules() -> Markup:
     said = (
         "A modality is called neglected where its encoder's probe falls short of the same encoder "
         "trained alone, and both interventions show that the network listens to it less than a "
-        "late fusion does. A weak modality moves a late fusion little as well, and is not blamed."
+        "late fusion does. A weak modality moves a late fusion little as well, and is not blamed. "
+        "Where none is neglected, one is held back to which the network listens, but whose encoder "
+        "falls short beyond doubt while a late fusion is better."
     )
     return section("rules", "The rules", tag("p", said), tag("div", listed, class_="words"))
 
@@ -175,7 +176,9 @@ def _receipt(found: Diagnosis) -> Markup:
         **({k: str(x) for k, x in versions.items()} if isinstance(versions, Mapping) else {}),
     }
     others = {k: x for k, x in receipt.items() if k not in ("versions", "command")}
-    parts = [code(str(receipt["command"]))] if receipt.get("command") else []
+    trained = receipt.get("training", {}).get("command")
+    commands = [str(x) for x in (trained, receipt.get("command")) if x]
+    parts = [code("\n".join(commands))] if commands else []
     parts.append(terms(facts))
     if others:
         written = json.dumps(others, indent=1, ensure_ascii=False)

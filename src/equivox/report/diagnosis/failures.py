@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from equivox.report.diagnosis_parts import (
+from equivox.report.diagnosis.words import (
     BLANKED,
     BLANKING_COLOURS,
     MOST_ROWS,
-    beside,
     capital,
     cell,
-    charts_of,
-    folded,
     metric,
-    section,
 )
 from equivox.report.numbers import decimal
 from equivox.report.page import Markup, marked, table, tag
+from equivox.report.parts import beside, charts_of, folded, section
 from equivox.report.plots import Plot, Series, bars, lines, modality_colour
 
 if TYPE_CHECKING:
-    from equivox.diagnosis.data_checks import Finding
     from equivox.diagnosis.diagnose import Diagnosis
+    from equivox.diagnosis.findings import Finding
     from equivox.diagnosis.robustness import Robustness
 
 
@@ -104,10 +101,11 @@ def data_checks(found: Diagnosis) -> Markup:
     """What was looked at in the data and the set-up."""
     checks = found.data
     bad = [f for f in checks if f.severity != "fine"]
+    failed, every = (len({f.code for f in some}) for some in (bad, checks))
     said = (
-        f"{len(bad)} of {len(checks)} checks found something to look at first."
+        f"{failed} of {every} checks found something to look at first."
         if bad
-        else f"All {len(checks)} checks are fine: the data and the set-up do not explain it."
+        else f"All {every} checks are fine: the data and the set-up do not explain it."
     )
     parts = [_checks("What was found", bad)] if bad else []
     fine = [f for f in checks if f.severity == "fine"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from equivox.report.diagnosis_parts import MOST_ROWS, beside, cell, folded, percent, section
+from equivox.report.diagnosis.previews import cards
+from equivox.report.diagnosis.words import MOST_ROWS, cell, percent
 from equivox.report.numbers import decimal
 from equivox.report.page import Markup, joined, table, tag
+from equivox.report.parts import beside, folded, section
 from equivox.report.plots import Series, bars
-from equivox.report.previews import cards
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis

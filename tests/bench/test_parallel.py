@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.bench.ranks_pair import Ranks
+from tests.bench.parallel_runs import Runs
 
-from equivox.bench import launching, ranks
+from equivox.bench import launching, parallel
 from equivox.bench.experiment import Experiment
 from equivox.bench.folder import read_metrics
 from equivox.bench.training import Result, train
@@ -26,8 +26,8 @@ ODD = Experiment("latent2", "ogm_ge", seed=1, epochs=2, data_options={"samples":
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Ranks]:
-    with Ranks() as started:
+def pair() -> Iterator[Runs]:
+    with Runs() as started:
         yield started
 
 
@@ -40,7 +40,7 @@ def alone(experiment: Experiment) -> Experiment:
     [("joint", 1), ("ogm_ge", 1), ("mmpareto", 1), ("ogm_ge", 4), ("smv", 1), ("reconboost", 1)],
 )
 def test_two_processes_give_what_one_does(
-    pair: Ranks, method: str, accumulate: int, tmp_path: Path
+    pair: Runs, method: str, accumulate: int, tmp_path: Path
 ) -> None:
     """Of 640 samples 320 are trained on, five whole batches."""
     fields = {"data": "latent2", "method": method, "epochs": 2, "data_options": {"samples": 640}}
@@ -61,7 +61,7 @@ def test_two_processes_give_what_one_does(
     assert losses == pytest.approx([record["loss"] for record in one.history], rel=1e-3)
 
 
-def test_every_sample_is_measured_once(pair: Ranks, tmp_path: Path) -> None:
+def test_every_sample_is_measured_once(pair: Runs, tmp_path: Path) -> None:
     """Splits of odd lengths, whose last batches are uneven."""
     from safetensors.torch import load_file
 
@@ -72,14 +72,14 @@ def test_every_sample_is_measured_once(pair: Ranks, tmp_path: Path) -> None:
     assert torch.equal(kept["target"], data.test.target)
 
 
-def test_the_first_alone_writes(pair: Ranks, tmp_path: Path) -> None:
+def test_the_first_alone_writes(pair: Runs, tmp_path: Path) -> None:
     first, second = pair.run(ODD, tmp_path / "run")
     assert first["written"].count("last") == 2
     assert second["written"] == []
 
 
 @pytest.mark.parametrize("end", [2, 6, 9])
-def test_two_processes_resume_bit_for_bit(pair: Ranks, end: int, tmp_path: Path) -> None:
+def test_two_processes_resume_bit_for_bit(pair: Runs, end: int, tmp_path: Path) -> None:
     """Only the second is asked to end; both end after the same update."""
     whole = pair.run(ODD, tmp_path / "whole")
     for ended in pair.run(ODD, tmp_path / "cut", end):
@@ -96,11 +96,11 @@ def test_two_processes_resume_bit_for_bit(pair: Ranks, end: int, tmp_path: Path)
 
 
 def test_each_rank_takes_equal_consecutive_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(parallel, "world", lambda: 2)
     parts = []
     for number in (0, 1):
-        monkeypatch.setattr(ranks, "rank", lambda number=number: number)
-        training, measuring = ranks.Share(range(11), block=4), ranks.Share(range(11))
+        monkeypatch.setattr(parallel, "rank", lambda number=number: number)
+        training, measuring = parallel.Share(range(11), block=4), parallel.Share(range(11))
         parts.append((list(training), list(measuring)))
         assert [len(training), len(measuring)] == [len(part) for part in parts[-1]]
     assert parts[0] == ([0, 1, 4, 5, 8], [0, 2, 4, 6, 8, 10])
@@ -115,7 +115,7 @@ def failing(how: str, _: Any) -> None:
         raise ValueError("the second rank does not like it")
     if rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    ranks.anywhere(True)  # would wait for ever
+    parallel.anywhere(True)  # would wait for ever
 
 
 def test_a_rank_that_fails_ends_all_with_its_message() -> None:
@@ -129,7 +129,7 @@ def test_a_rank_that_is_killed_ends_all() -> None:
         launching.launch(partial(failing, "kill"), "cpu", 2, unused=False)
 
 
-def test_sigterm_to_the_parent_ends_all_with_a_checkpoint(pair: Ranks, tmp_path: Path) -> None:
+def test_sigterm_to_the_parent_ends_all_with_a_checkpoint(pair: Runs, tmp_path: Path) -> None:
     run = [sys.executable, "-m", "equivox.cli", "train"]
     words = ["--data", "latent2", "--option", "samples=600", "--epochs", "60"]
     words += ["--devices", "2", "--strategy", "ddp"]

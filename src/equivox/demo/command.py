@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equivox.bench.cases import CASES, JOBS, METHODS, SIMPLEST, YARDSTICKS, Case, run
-from equivox.bench.comparison import MARGIN, Comparison, Run
-from equivox.bench.findings import cells, diagnosis, explanation, header, label, outcome, verdict
-from equivox.bench.schedule import Finished, Schedule, workers
+from equivox.bench.processes import workers
+from equivox.demo.cases import CASES, JOBS, METHODS, SIMPLEST, YARDSTICKS, Case, run
+from equivox.demo.comparison import MARGIN, Comparison, Run
+from equivox.demo.findings import cells, diagnosis, explanation, header, label, outcome, verdict
+from equivox.demo.seeds import WORKERS, Finished, Schedule
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,7 @@ def gather(seeds: int, budget: float, console: Console) -> Finished:
     schedule = Schedule(JOBS, seeds, budget)
     stopped = ""
     try:
-        with workers() as executor, _display(schedule, console) as shown:
+        with workers(WORKERS) as executor, _display(schedule, console) as shown:
             for finished in schedule.work(executor, run):
                 shown(finished)
     except KeyboardInterrupt:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from equivox.bench.comparison import ALONE, JOINT, MARGIN, PROBE_MARGIN, Comparison
+from equivox.bench.labels import JOINT
+from equivox.bench.notation import p_text, plus_minus, signed
+from equivox.demo.comparison import MARGIN, PROBE_MARGIN, Comparison
 
 _NAMES = {
     JOINT: "joint training",
@@ -26,24 +28,7 @@ RULE = (
 
 def label(row: str) -> str:
     """The name of a row as people read it."""
-    return _NAMES.get(row, row.replace(ALONE, "alone: "))
-
-
-def signed(number: float) -> str:
-    """A difference with its sign, a true minus included."""
-    return f"{number:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def p_text(p: float) -> str:
-    """A p-value; empty where one seed gives none."""
-    if math.isnan(p):
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def plus_minus(half: float) -> str:
-    """Half the width of an interval; empty where one seed gives none."""
-    return "" if math.isnan(half) else f" ± {half:.3f}"
+    return _NAMES.get(row, row)
 
 
 def diagnosis(comparison: Comparison) -> list[str]:

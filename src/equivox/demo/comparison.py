@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from equivox.bench.labels import JOINT
 from equivox.bench.measure import Measurement
 from equivox.bench.statistics import Difference, Interval, interval, paired
 
 if TYPE_CHECKING:
     from equivox.diagnosis import Diagnosis
 
-JOINT = "joint"
 ALONE = "alone: "
 """What a row is called that trains one modality by itself, followed by the modality."""
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from equivox.bench.comparison import ALONE, JOINT, Run
-from equivox.bench.schedule import Job
+from equivox.bench.labels import JOINT
+from equivox.demo.comparison import ALONE, Run
+from equivox.demo.seeds import Job
 
 if TYPE_CHECKING:
     from equivox.balancer import Balancer
@@ -106,13 +107,11 @@ def diagnosed(experiment: Experiment) -> Diagnosis:
     from equivox.diagnosis import Recording, diagnose
     from equivox.diagnosis.command import of_folder
 
-    recording = Recording(every=EVERY)
     with TemporaryDirectory() as folder:
         path = Path(folder, "run")
-        train(experiment, out=path, measure=recording)
+        train(experiment, out=path, measure=Recording(every=EVERY))
         given = of_folder(path)
-    dynamics = recording.recorder and recording.recorder.dynamics
-    return diagnose(**given | {"dynamics": dynamics, "receipt": {"run": experiment.to_json()}})
+    return diagnose(**given | {"receipt": {"run": experiment.to_json()}})
 
 
 def _run(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from equivox.diagnosis.metric import Estimate
 from equivox.diagnosis.verdict import BALANCED, IMBALANCED, limit
-from equivox.report.diagnosis_hurt import hurt_share
-from equivox.report.diagnosis_parts import percent, terms
+from equivox.report.diagnosis.hurt import hurt_share
+from equivox.report.diagnosis.words import percent
 from equivox.report.numbers import said_of
 from equivox.report.page import Markup, joined, marked, tag
+from equivox.report.parts import terms
 
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis
@@ -46,7 +47,7 @@ def verdict(found: Diagnosis) -> Markup:
         "First thing to do": advised(found.prescription[0]) if found.prescription else "",
     }
     reasons = (tag("p", marked(r), class_=f"finding{good}") for r in found.verdict.reasons)
-    return joined(*reasons, terms({name: marked(said) for name, said in facts.items() if said}))
+    return joined(*reasons, terms({name: marked(said) for name, said in facts.items()}))
 
 
 def _how_much(found: Diagnosis) -> str:

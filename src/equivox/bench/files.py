@@ -1,9 +1,11 @@
-"""Reading the JSON files that runs are kept in: as they should be, or refused by their names."""
+"""The JSON files that runs are kept in: as they should be or refused by their names, and whole."""
 
 from __future__ import annotations
 
 import json
+import os
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import EllipsisType
@@ -58,4 +60,24 @@ def shaped(value: Any, shape: Shape, name: str = "") -> Any:
 def _is(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+    if kind is float and isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def write(path: Path, plain: Any) -> None:
+    """Plain values as JSON, in place of an older file at once or not at all."""
+    replace(path, (json.dumps(plain, indent=1) + "\n").encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Bytes, likewise; on the disk when this returns."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equivox.diagnosis.metric import Estimate
-from equivox.report.diagnosis_parts import (
+from equivox.report.diagnosis.words import (
     BLANKED,
     BLANKING_COLOURS,
     MOST_ROWS,
-    beside,
     capital,
     cell,
-    charts_of,
-    folded,
     metric,
     percent,
-    section,
     usual_metric,
 )
 from equivox.report.numbers import decimal, said_of
 from equivox.report.page import Markup, marked, table, tag
+from equivox.report.parts import beside, charts_of, folded, section
 from equivox.report.plots import Plot, Series, bars
 
 if TYPE_CHECKING:

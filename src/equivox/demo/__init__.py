@@ -1,0 +1,1 @@
+"""`equivox demo`: what an imbalance costs and what cures it, on data that come along."""
