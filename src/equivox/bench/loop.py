@@ -174,12 +174,12 @@ class Training:
             self._step()
 
     def _step(self) -> None:
-        # Nobody learns from some batches: a scaler would look for their gradients.
-        if any(p.grad is not None for p in self.balancer.parameters()):
+        idle = (p.grad is None for p in self.balancer.parameters())
+        if self.scaler.is_enabled() and all(idle):  # it would look for their gradients in vain
+            self.optimizer.step()
+        else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        else:
-            self.optimizer.step()
         self.optimizer.zero_grad()
         self._waiting = 0
 

@@ -18,7 +18,7 @@ from equivox.bench.compare import Job, check
 from equivox.bench.executors import Executor, Lost, Task
 from equivox.bench.files import write
 from equivox.bench.folder import BEST, CONFIG, LAST
-from equivox.bench.measure import MOST_MODALITIES, contributions, probes
+from equivox.bench.measure import contributions, probes
 from equivox.bench.pace import Pace
 from equivox.bench.records import FAILED, FORMAT, RECORD, read
 from equivox.bench.result import worth
@@ -114,12 +114,10 @@ def _measured(result: Any, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"probe": {}}
     if not isinstance(balancer.task, Dense):
         found["probe"] = probes(balancer, whole["train"], whole["test"], logistic=True)
-    if len(data.modalities) <= MOST_MODALITIES:
-        balancer.load_state_dict(checkpoint.load(folder / BEST)["balancer"])
-        phi = contributions(balancer, whole["test"])
-        unequal = imbalance({m: torch.tensor(x) for m, x in phi.items()})
-        found |= {"contribution": phi, "imbalance": float(unequal.absolute)}
-    return found
+    balancer.load_state_dict(checkpoint.load(folder / BEST)["balancer"])
+    phi = contributions(balancer, whole["test"])
+    unequal = imbalance({m: torch.tensor(x) for m, x in phi.items()})
+    return found | {"contribution": phi, "imbalance": float(unequal.absolute)}
 
 
 # ── many ────────────────────────────────────────────────────────────────────────────────────────

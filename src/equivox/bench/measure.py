@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from equivox.diagnosis.answers import MOST_MODALITIES, gather
+from equivox.diagnosis.answers import gather
 from equivox.diagnosis.contribution import sample_contributions
 from equivox.diagnosis.metric import value
 from equivox.diagnosis.probes import Split, encoded, probe
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from equivox.task import Task
 
 __all__ = [
-    "MOST_MODALITIES",
     "Measurement",
     "contributions",
     "measure",
