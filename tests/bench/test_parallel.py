@@ -113,6 +113,8 @@ def test_each_rank_takes_equal_consecutive_parts(monkeypatch: pytest.MonkeyPatch
 def failing(how: str, _: Any) -> None:
     if rank() == 1 and how == "error":
         raise ValueError("the second rank does not like it")
+    if rank() == 1 and how == "fault":
+        raise RuntimeError("the second rank is at fault")
     if rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     parallel.anywhere(True)  # would wait for ever
@@ -122,6 +124,11 @@ def test_a_rank_that_fails_ends_all_with_its_message() -> None:
     with pytest.raises(ValueError, match="the second rank does not like it"):
         launching.launch(partial(failing, "error"), "cpu", 2, unused=False)
     assert "MASTER_PORT" not in os.environ
+
+
+def test_what_nobody_expected_comes_with_where_it_arose() -> None:
+    with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*, in failing(.|\n)* is at fault"):
+        launching.launch(partial(failing, "fault"), "cpu", 2, unused=False)
 
 
 def test_a_rank_that_is_killed_ends_all() -> None:

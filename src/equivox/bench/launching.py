@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from equivox.bench.ending import Terminated, on_termination
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError, ArithmeticError)
 """Errors that say all themselves; others come with where they arose."""
+
+PATIENCE = 3.0
+"""Seconds in which a rank that was killed is noticed, and the others ended."""
 
 Job = Callable[[Fabric], None]
 
@@ -91,7 +95,11 @@ def _done(job: Job, errors: Any, fabric: Fabric) -> None:
     except Terminated as ended:
         errors.put(ended)
     except Exception as error:
-        errors.put(error if isinstance(error, EXPECTED) else RuntimeError(traceback.format_exc()))
+        if isinstance(error, EXPECTED):
+            errors.put(error)
+        else:  # perhaps only the lost connection to a rank that was killed: that one is named first
+            time.sleep(PATIENCE)
+            errors.put(RuntimeError(traceback.format_exc()))
         raise
 
 
