@@ -23,8 +23,7 @@ from reliability_damage import (
 )
 
 from equivox.bench import checkpoint, recipe
-from equivox.bench.compare import Choice, Job, chosen
-from equivox.bench.costs import costs
+from equivox.bench.cost_records import costs
 from equivox.bench.files import write
 from equivox.bench.folder import (
     CONFIG,
@@ -36,6 +35,7 @@ from equivox.bench.folder import (
     read_experiment,
 )
 from equivox.bench.harm import merits
+from equivox.bench.jobs import Choice, Job, chosen
 from equivox.bench.query import query
 from equivox.bench.records import FAILED, FORMAT, RECORD, failures, read, records
 from equivox.bench.search import COMPARED, choose

@@ -23,10 +23,10 @@ from filelock import FileLock
 
 import equivox as ev
 from equivox import cli
-from equivox.bench import comparing, files, making
-from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
-from equivox.bench.comparing import main
+from equivox.bench import comparison, files, making
+from equivox.bench.comparison import main
 from equivox.bench.executors import Executor, Lost
+from equivox.bench.jobs import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import make, work
 from equivox.bench.pace import Pace
@@ -251,7 +251,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     def local(_: int) -> Iterator[Executor]:
         yield executor
 
-    monkeypatch.setattr(comparing, "local", local)
+    monkeypatch.setattr(comparison, "local", local)
     return executor
 
 
@@ -282,7 +282,7 @@ def test_what_is_named_twice_is_made_once(
 def test_tables_are_written_by_one_process_at_a_time(compared: Path, here: Here) -> None:
     assert not here.begun
     with ThreadPoolExecutor(4) as pool:
-        texts = set(pool.map(comparing.write, [compared] * 12))
+        texts = set(pool.map(comparison.write, [compared] * 12))
     assert texts == {(compared / "table.md").read_text()}
 
 

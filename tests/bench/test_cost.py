@@ -10,10 +10,10 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from equivox.bench.compare import Choice
 from equivox.bench.cost import Cost, measure
-from equivox.bench.costs import Measuring, cost_jobs, costs, make_cost
+from equivox.bench.cost_records import Measuring, cost_jobs, costs, make_cost
 from equivox.bench.experiment import Experiment
+from equivox.bench.jobs import Choice
 from equivox.bench.memory import LiveTensors
 
 SMALL = Choice.parse("latent2:samples=600")

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from equivox.bench import executors
-from equivox.bench.compare import Choice, Job
 from equivox.bench.dashboard import Progress
 from equivox.bench.executors import Lost, Task, cores, local, submitted
+from equivox.bench.jobs import Choice, Job
 from equivox.bench.making import Outcome, made, make, work
 from equivox.bench.notation import duration
 from equivox.bench.pace import Pace

@@ -19,8 +19,8 @@ from tests.bench.recorded import cost, record
 from tests.report.browser import WIDER, Browser, binary, browsing
 
 from equivox import cli
-from equivox.bench.compare import Choice, Job
 from equivox.bench.experiment import Experiment
+from equivox.bench.jobs import Choice, Job
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import make
 from equivox.bench.notation import signed

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from equivox.bench.compare import Job
+from equivox.bench.jobs import Job
 from equivox.bench.making import Outcome
 from equivox.bench.notation import duration
 from equivox.bench.pace import Pace

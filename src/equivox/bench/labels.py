@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from equivox.bench.compare import Choice
+from equivox.bench.jobs import Choice
 
 JOINT = "joint"
 WITHOUT_MECHANISM = {

@@ -20,7 +20,7 @@ from statistics import fmean, median
 from typing import Any
 
 from equivox.bench.cost import UNKNOWN, Cost
-from equivox.bench.costs import costs
+from equivox.bench.cost_records import costs
 from equivox.bench.harm import harm
 from equivox.bench.labels import JOINT, category, is_yardstick, reference, title
 from equivox.bench.line import NOTHING, Line

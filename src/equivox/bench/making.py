@@ -14,10 +14,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from equivox.bench import checkpoint
-from equivox.bench.compare import Job, check
 from equivox.bench.executors import Executor, Lost, Task
 from equivox.bench.files import write
 from equivox.bench.folder import BEST, CONFIG, LAST
+from equivox.bench.jobs import Job, check
 from equivox.bench.measure import contributions, probes
 from equivox.bench.pace import Pace
 from equivox.bench.records import FAILED, FORMAT, RECORD, read

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from equivox.bench.compare import Job
+from equivox.bench.jobs import Job
 from equivox.bench.records import FAILED, RECORD, read
 
 

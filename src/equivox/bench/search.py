@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equivox.bench.compare import SEARCH_SEED, Choice, Job, chosen
 from equivox.bench.experiment import Experiment
 from equivox.bench.files import read_json, shaped, write
+from equivox.bench.jobs import SEARCH_SEED, Choice, Job, chosen
 from equivox.bench.notation import duration
 from equivox.bench.records import RECORD, read
 from equivox.methods import get

@@ -74,6 +74,6 @@ def add(commands: Any) -> Parser:
 
 def run(given: argparse.Namespace) -> int:
     """Compare methods on data sets."""
-    from equivox.bench.comparing import main
+    from equivox.bench.comparison import main
 
     return main(given)

@@ -148,7 +148,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _report(finished: Finished, folder: Path, console: Console) -> int:
     """Print and write what is finished; the exit code."""
-    from equivox.report.demonstration import INDEX, demonstration
+    from equivox.demo.pages import INDEX, demonstration
     from equivox.report.page import save_all
 
     if finished.shortened:

@@ -257,7 +257,7 @@ def _data_sets(content: Content) -> Markup:
 def _methods(content: Content) -> list[Markup]:
     """Links by category, yardsticks first."""
     from equivox import methods
-    from equivox.bench.compare import Choice
+    from equivox.bench.jobs import Choice
 
     groups: dict[str, list[str]] = {}
     for method in content.methods:

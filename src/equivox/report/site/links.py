@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from equivox.bench.compare import Choice
+from equivox.bench.jobs import Choice
 
 INDEX = "index.html"
 STYLE, SCRIPT = "assets/site.css", "assets/site.js"

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 
 from equivox import methods
-from equivox.bench.compare import Choice
+from equivox.bench.jobs import Choice
 from equivox.bench.leaderboard import Key, Line, title
 from equivox.catalogue import papers
 from equivox.method import Method

@@ -11,12 +11,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from equivox import methods
-from equivox.bench.compare import SEARCH_SEED, Choice, Job, check, chosen, run_jobs, split
-from equivox.bench.costs import cost_jobs, make_cost
+from equivox.bench.cost_records import cost_jobs, make_cost
 from equivox.bench.dashboard import Progress, shown
 from equivox.bench.executors import Executor, cores, local, submitted
 from equivox.bench.experiment import Experiment
 from equivox.bench.files import replace
+from equivox.bench.jobs import SEARCH_SEED, Choice, Job, check, chosen, run_jobs, split
 from equivox.bench.latex import latex
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import Making, Outcome, work

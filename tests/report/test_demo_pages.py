@@ -10,9 +10,9 @@ from tests.report.browser import DRAWN, FILLED, FITTING, WIDER, Browser
 from tests.report.test_diagnosis import Words
 
 from equivox.demo.cases import CASES, METHODS
+from equivox.demo.pages import INDEX, MEANING, demonstration
+from equivox.demo.sections import methods_section, probes, reached
 from equivox.demo.seeds import Finished
-from equivox.report.comparison import methods_section, probes, reached
-from equivox.report.demonstration import INDEX, MEANING, demonstration
 
 
 def pages(seeds: int) -> dict[str, str]:

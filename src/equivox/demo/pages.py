@@ -10,9 +10,9 @@ from equivox.bench.folder import versions
 from equivox.demo.cases import DIAGNOSED
 from equivox.demo.comparison import Comparison
 from equivox.demo.findings import outcome, verdict
+from equivox.demo.sections import methods_section, probes, reached
 from equivox.demo.seeds import Finished
 from equivox.report import diagnosis
-from equivox.report.comparison import methods_section, probes, reached
 from equivox.report.diagnosis.verdict import headline
 from equivox.report.page import Markup, code, joined, marked, page, tag
 from equivox.report.parts import charts_of, terms

@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from equivox.bench.compare import Choice, Job
 from equivox.bench.cost import UNKNOWN, Cost, measure
 from equivox.bench.files import read_json, shaped, write
 from equivox.bench.folder import versions
+from equivox.bench.jobs import Choice, Job
 from equivox.bench.records import FAILED, RECORD
 
 
