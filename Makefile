@@ -61,7 +61,7 @@ table: .venv/.installed
 	@echo 'Setting up .venv, once; this takes a few minutes.'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)" hatchling editables
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[bench,test,audio,cluster,image,hdf5,hf]'
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[bench,test,audio,cluster,hdf5,hf,image,trackers]'
 	@touch $@
 
 .venv/.installed-%: .venv/.installed
