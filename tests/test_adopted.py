@@ -478,3 +478,27 @@ def test_nothing_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         late()
+
+
+class Mapped(nn.Module):
+    """Dense prediction: maps of one size all the way, or features of half the size."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1, stride=stride)
+        self.b = nn.Conv2d(3, 4, 3, padding=1, stride=stride)
+        self.up = nn.Upsample(scale_factor=stride)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        return self.last(self.up(torch.cat([self.a(inputs["a"]), self.b(inputs["b"])], 1)))
+
+
+def test_heads_of_a_dense_network_answer_at_every_position() -> None:
+    inputs = {m: torch.randn(4, 3, 6, 6) for m in ("a", "b")}
+    model = Multimodal.from_model(Mapped(stride=1), {"a": "a", "b": "b"}, inputs)
+    model.add_heads()
+    assert model(inputs).unimodal["a"].shape == (4, 2, 6, 6)
+    model = Multimodal.from_model(Mapped(stride=2), {"a": "a", "b": "b"}, inputs)
+    with pytest.raises(ValueError, match="features of another size"):
+        model.add_heads()

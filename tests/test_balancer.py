@@ -466,3 +466,102 @@ def test_nothing_holds_a_balancer_that_nobody_uses() -> None:
     del balancer
     gc.collect()
     assert gone() is None
+
+
+def test_who_replaces_the_fusion_is_set_up_first_and_who_makes_gradients_acts_first() -> None:
+    problem = Problem()
+    replaced = problem.balancer(ev.CGGM() + ev.MLA())
+    layer = replaced.model.fusion.head[-1]  # type: ignore[union-attr, index]
+    assert next(iter(replaced.method.methods[0].pulls.values())).shape == layer.weight.shape  # type: ignore[union-attr, index, operator]
+    states = []
+    for chain in (ev.MMPareto() + Halving(), Halving() + ev.MMPareto()):
+        balancer = problem.balancer(chain)
+        for _ in steps(balancer, sgd(balancer), problem.loader()):
+            pass
+        states.append(state(balancer.model))  # type: ignore[arg-type]
+    require_equal(states[0], states[1], "The order should not matter.")
+
+
+# ── what users do to a balancer ─────────────────────────────────────────────────────────────────
+
+
+def test_parameters_that_a_method_made_need_an_optimizer() -> None:
+    problem = Problem()
+    balancer = problem.balancer(ev.UnimodalLosses())
+    with pytest.raises(RuntimeError, match=r"parameters of its own.*Found no optimizer"):
+        balancer(*first_batch(problem))
+
+
+def test_new_parameters_learn_as_the_fusion_does() -> None:
+    balancer = Problem().balancer(ev.UnimodalLosses())
+    groups = [
+        {"params": balancer.model.encoders.parameters(), "lr": 1e-5},
+        {"params": balancer.model.fusion.parameters()},
+    ]
+    optimizer = balancer.attach(torch.optim.SGD(groups, lr=0.1))
+    heads = {id(p) for p in balancer.model.head_parameters()}
+    rates = {g["lr"] for g in optimizer.param_groups for p in g["params"] if id(p) in heads}
+    assert rates == {0.1}
+
+
+def test_an_encoder_may_be_frozen_and_freed_in_mid_training() -> None:
+    problem = Problem()
+    balancer = problem.balancer(ev.MMPareto())
+    optimizer = sgd(balancer)
+    encoder = balancer.model.encoders["audio"]
+    for learns in (True, False, True):
+        encoder.requires_grad_(learns)
+        optimizer.zero_grad()
+        balancer(*first_batch(problem)).backward()
+        assert all((p.grad is not None) == learns for p in encoder.parameters())
+        optimizer.step()
+
+
+def test_a_copy_can_be_made_at_any_time() -> None:
+    problem = Problem()
+    balancer = problem.balancer(ev.Joint())
+    balancer(*first_batch(problem)).backward()
+    average = torch.optim.swa_utils.AveragedModel(balancer)
+    require_equal(
+        dict(average.module.state_dict()), dict(balancer.state_dict()), "A copy is equal."
+    )
+
+
+def test_a_closure_that_is_called_often_takes_one_batch() -> None:
+    problem = Problem()
+    balancer = problem.balancer(ev.Joint())
+    lbfgs = torch.optim.LBFGS(balancer.parameters(), lr=0.01, max_iter=4)
+    optimizer: Any = balancer.attach(lbfgs)
+    for batch in balancer.epoch(problem.loader()):
+
+        def closure(batch: Any = batch) -> Tensor:
+            optimizer.zero_grad()
+            loss: Tensor = balancer(*batch)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        break
+    assert balancer.progress.forwards == 1
+
+
+def test_eval_mode_in_the_loop_is_told_at_once() -> None:
+    problem = Problem()
+    balancer = problem.balancer(ev.Joint()).eval()
+    batch = next(iter(balancer.epoch(problem.loader())))
+    with torch.no_grad():
+        balancer(*batch)
+    with pytest.raises(RuntimeError, match=r"eval mode.*balancer\.train\(\)"):
+        balancer(*batch)
+
+
+def test_other_things_in_place_of_model_and_method() -> None:
+    model, task = Problem().model(), ev.Classification()
+    for wrong in (nn.Linear(2, 2), nn.DataParallel(model)):
+        with pytest.raises(TypeError, match=r"trains a `Multimodal`.*from_model"):
+            ev.Balancer(wrong, task=task)  # type: ignore[arg-type]
+    for method in (ev.OGMGE, "ogm_ge"):
+        with pytest.raises(TypeError, match=r"such as `OGMGE\(\)`"):
+            ev.Balancer(model, method, task=task)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        ev.OGMGE() + ev.MMCosine  # type: ignore[operator]

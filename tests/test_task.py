@@ -134,9 +134,10 @@ def test_a_label_out_of_range_is_named_with_its_row(smoothing: float) -> None:
         Classification(label_smoothing=smoothing).loss(logits(4, 3), target)
 
 
-def test_a_boolean_label_needs_two_logits() -> None:
-    with pytest.raises(ValueError, match=r"lie in 0 … 0, one of 1 logits\. Found \[1\]"):
-        Classification().loss(logits(2, 1), torch.tensor([False, True]))
+@pytest.mark.parametrize("target", [torch.tensor([False, True]), torch.ones(2, 1)])
+def test_classes_need_two_logits(target: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"two or more\. Found logits of one.*MultiLabel\(1\)"):
+        Classification().loss(logits(2, 1), target)
 
 
 def test_a_dense_label_out_of_range() -> None:

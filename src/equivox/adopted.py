@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.errors import nearest
-from equivox.features import Feature, Features, leaves, map_tensors, map_values
+from equivox.features import Feature, Features, leaves, map_tensors, map_values, values
 from equivox.fusion import Fused
 from equivox.model import Multimodal, check_feature, check_names, evaluating, same
 
@@ -84,6 +84,7 @@ class Replayed(nn.Module):
         example: a batch of inputs by modality.
         features: the encoders' features of the example.
         call: how `net` is called with a dictionary of inputs.
+        pool: False where features and logits are maps of one size (dense prediction).
     """
 
     stackable = False
@@ -95,9 +96,11 @@ class Replayed(nn.Module):
         example: Mapping[str, Any],
         features: Features,
         call: Call,
+        pool: bool = True,
     ) -> None:
         super().__init__()
         self.net = net
+        self.pool = pool
         self.inputs = nn.ModuleDict({m: _Row(example[m]) for m in encoders})
         self.features = nn.ModuleDict({m: _Row(features[m]) for m in encoders})
         self.slots = {m: _slots(net, encoder) for m, encoder in encoders.items()}
@@ -225,7 +228,10 @@ def adopt(
     call = _plain if call is None else call
     with torch.no_grad(), evaluating(net):
         features, logits = _recorded(net, modules, example, call)
-    fusion = Replayed(net, modules, example, features, call)
+    maps = logits.ndim > 2 and all(
+        values(z).shape[2:] == logits.shape[2:] for z in features.values()
+    )
+    fusion = Replayed(net, modules, example, features, call, pool=not maps)
     adopted = {name: Adopted(name, module, fusion) for name, module in modules.items()}
     model = Multimodal(adopted, fusion)
     _check_replay(model, example, features, logits)

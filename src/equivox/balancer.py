@@ -68,6 +68,7 @@ class Balancer(nn.Module):
         scaler: Any = None,
     ) -> None:
         super().__init__()
+        _check_kinds(model, method)
         if nonfinite not in ("raise", "skip"):
             raise ValueError(f'`nonfinite` should be "raise" or "skip". Found `{nonfinite!r}`.')
         if clip is not None and clip <= 0:
@@ -89,7 +90,7 @@ class Balancer(nn.Module):
         self._watch = Watch()
         self._generators: dict[torch.device, torch.Generator] = {}
         self._keeps_evidence = self.method.overrides("gradients", "updated")
-        acts = bool(clip or self.method.groups()) or nonfinite == "skip"
+        acts = bool(clip or self.method.groups() or self.made) or nonfinite == "skip"
         self._needs_attach = self._keeps_evidence or acts
 
     def _setup(self, task: Task) -> Task:
@@ -115,6 +116,7 @@ class Balancer(nn.Module):
         Arguments: `inputs` by modality, (batch, …) each; `target`; `index`, sample numbers.
         """
         if not self.training:
+            self._check_mode(inputs)
             return self.task.loss(self.method.predict(self.model(inputs)), target)
         self._begin()
         model, method = self.model, self.method
@@ -127,11 +129,19 @@ class Balancer(nn.Module):
         output.logits, output.extra = model.fused(method.features(features, step))
         return self._finish(method.losses({"joint": step.loss(output.logits)}, step), step)
 
+    def _check_mode(self, inputs: Mapping[str, Any]) -> None:
+        if self._queue and inputs is self._queue[0].inputs and torch.is_grad_enabled():
+            raise RuntimeError(
+                "A batch of `balancer.epoch` should be trained on. Found the balancer in eval "
+                "mode. Call `balancer.train()` first, or measure under `torch.no_grad()`."
+            )
+
     def _begin(self) -> None:
         if self._needs_attach and self.optimizer is None:
             raise RuntimeError(
-                f"`{type(self.method).__name__}` acts on the optimizer's steps. Found no "
-                "optimizer. Call `optimizer = balancer.attach(optimizer)` before training."
+                f"`{type(self.method).__name__}` acts on the optimizer's steps, or has parameters "
+                "of its own to give it. Found no optimizer. Call `optimizer = "
+                "balancer.attach(optimizer)` before training."
             )
         self._drop_skipped()
         if self.nonfinite == "raise" and self._pending.update is None:
@@ -149,6 +159,7 @@ class Balancer(nn.Module):
             self.model.check(inputs)
             return self._numbered(Batch(inputs, target, index))
         planned = self._queue.popleft()
+        self.progress.forwards += 1
         if (
             inputs is planned.inputs
             and target is planned.target
@@ -187,18 +198,16 @@ class Balancer(nn.Module):
         else:
             total = sum_of(losses.values())
         self._look(total, step)
-        if self._keeps_evidence:
+        if self._keeps_evidence and total.requires_grad:
             if self._pending.update is None:
                 self._pending.update = self._new_update(step)
             self._pending.update.add(step.evidence)
-            if total.requires_grad:
-                total.register_hook(self._pending.mark)
-        self.progress.forwards += 1
+            total.register_hook(self._pending.mark)
         return total
 
     def _look(self, total: Tensor, step: Step) -> None:
         features = {m: map_tensors(Tensor.detach, z) for m, z in step.output.features.items()}
-        report = partial(non_finite_report, features, step, self.progress.forwards)
+        report = partial(non_finite_report, features, step, max(self.progress.forwards - 1, 0))
         if self.nonfinite == "raise":
             self._watch.set(total, report)
         else:
@@ -308,7 +317,7 @@ class Balancer(nn.Module):
 
     def _gradients_of(self) -> LossGradients:
         if self._loss_gradients is None:
-            parameters = [p for p in self.parameters() if p.requires_grad]
+            parameters = list(self.parameters())
             self._loss_gradients = LossGradients(parameters, self.owned(), self.scaler)
         return self._loss_gradients
 
@@ -414,6 +423,20 @@ class _Pending:
         """The optimizer has stepped, or never will with these."""
         self.update = None
         self.went_back = self.skipping = False
+
+
+def _check_kinds(model: Any, method: Any) -> None:
+    if not isinstance(model, Multimodal):
+        raise TypeError(
+            f"A balancer trains a `Multimodal`. Found `{type(model).__name__}`. Adopt a network by "
+            "`Multimodal.from_model`; wrap the balancer, not the model, for several devices, and "
+            "compile by `balancer.compile()`."
+        )
+    if method is not None and not isinstance(method, Method):
+        raise TypeError(
+            f"`method` should be a method, such as `OGMGE()`. Found `{method!r}`. Methods by name "
+            'are `equivox.methods.get("ogm_ge")()`.'
+        )
 
 
 def _check(method: Method, task: Task, validation: Any) -> None:

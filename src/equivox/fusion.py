@@ -51,6 +51,15 @@ class Fusion(nn.Module):
         return f"{self.widths}, {self.outputs}"
 
 
+def additive(fusion: nn.Module) -> bool:
+    """Whether the logits are the sum of what `unimodal` says of each modality.
+
+    So it is wherever a fusion has that function, unless its `additive` says otherwise.
+    """
+    said: bool = getattr(fusion, "additive", hasattr(fusion, "unimodal"))
+    return said
+
+
 class Concat(Fusion):
     """One linear layer on the concatenated features: the standard late fusion.
 

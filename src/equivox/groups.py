@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def give_parameters(balancer: Balancer, optimizer: torch.optim.Optimizer) -> None:
-    """Add the parameters that the method made; refuse an optimizer that misses the model's."""
+    """Add the parameters that the method made, with the options that the fusion has.
+
+    Refuses an optimizer that misses some of the model's.
+    """
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     made = [p for p in balancer.made if id(p) not in held]
     made_ids = {id(p) for p in balancer.made}
@@ -25,8 +28,16 @@ def give_parameters(balancer: Balancer, optimizer: torch.optim.Optimizer) -> Non
                 "should not learn with `requires_grad_(False)`."
             )
     if made:
-        options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        options = {k: v for k, v in _group_of_fusion(balancer, optimizer).items() if k != "params"}
         optimizer.add_param_group({**options, "params": made})
+
+
+def _group_of_fusion(balancer: Balancer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The group whose options suit what is new: that of the fusion, where there is one."""
+    fusion = {id(p) for p in balancer.model.fusion_parameters()}
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    holding = [group for group in groups if any(id(p) in fusion for p in group["params"])]
+    return (holding or groups)[0]
 
 
 def give_groups(wanted: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
@@ -56,6 +67,8 @@ def _split(
     if not moved:
         return
     rates: dict[str, Any] = {k: group[k] * lr_scale for k in ("lr", "initial_lr") if k in group}
+    if "lr" in changes and "initial_lr" in group:  # a scheduler starts from it
+        rates["initial_lr"] = changes["lr"]
     group["params"] = [p for p in group["params"] if id(p) not in ids]
     if not group["params"]:
         optimizer.param_groups.remove(group)

@@ -98,6 +98,8 @@ class Method(nn.Module):
     resamples: ClassVar[bool] = False
     leaves_unused: ClassVar[bool] = False
     replaces_fusion: ClassVar[bool] = False
+    drops_joint: ClassVar[bool] = False
+    """It trains, at times, without the joint loss: in a chain its losses come last."""
     ingredients: ClassVar[frozenset[str]] = frozenset()
     """What it uses besides its mechanism: unimodal losses, unimodal initialisation, an inference
     rule, extra parameters, extra epochs."""
@@ -160,6 +162,8 @@ class Method(nn.Module):
         return any(getattr(type(self), stage) is not getattr(Method, stage) for stage in stages)
 
     def __add__(self, other: Method) -> Chain:
+        if not isinstance(other, Method):
+            return NotImplemented
         return Chain(*_links(self), *_links(other))
 
     def __repr__(self) -> str:
@@ -193,6 +197,9 @@ def _links(method: Method) -> list[Method]:
 class Chain(Method):
     """Several methods at once: epochs nest, the first outermost; other stages run left to right.
 
+    But for three: who replaces the fusion is set up first, who drops the joint loss changes the
+    losses last, and who makes gradients of each loss changes the gradients first.
+
     Raises ValueError for methods that cannot act together, with the reason.
     """
 
@@ -215,7 +222,8 @@ class Chain(Method):
         return list(self.methods)  # type: ignore[arg-type]
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        for method in self._parts():
+        # The fusion comes first: others make what fits it.
+        for method in sorted(self._parts(), key=lambda m: not m.replaces_fusion):
             task = method.setup(model, task)
         return task
 
@@ -240,12 +248,14 @@ class Chain(Method):
         return features
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        for step.link, method in enumerate(self._parts()):
+        for step.link, method in sorted(enumerate(self._parts()), key=lambda x: x[1].drops_joint):
             losses = method.losses(losses, step)
         return losses
 
     def gradients(self, update: Update) -> None:
-        for update.link, method in enumerate(self._parts()):
+        # Who makes gradients of the losses' own comes first: it replaces what there is.
+        links = sorted(enumerate(self._parts()), key=lambda x: not x[1].per_loss_gradients)
+        for update.link, method in links:
             method.gradients(update)
 
     def updated(self, update: Update) -> None:
@@ -272,6 +282,7 @@ _FLAGS = (
     "resamples",
     "leaves_unused",
     "replaces_fusion",
+    "drops_joint",
 )
 
 
@@ -282,6 +293,7 @@ def _check_chain(methods: tuple[Method, ...]) -> None:
     rules = {
         "resample the data": [m for m in methods if m.resamples],
         "replace the fusion": [m for m in methods if m.replaces_fusion],
+        "train without the joint loss": [m for m in methods if m.drops_joint],
         "own the per-loss gradients": [m for m in methods if m.per_loss_gradients],
         "have their own prediction": [m for m in methods if m.overrides("predict")],
     }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivox.distributed import summed, world
 from equivox.features import Feature, Features, blanked, map_tensors, project, values, vector
-from equivox.fusion import Concat, Fused, Fusion, sum_of
+from equivox.fusion import Concat, Fused, Fusion, additive, sum_of
 from equivox.model import evaluating
 
 
@@ -157,6 +157,10 @@ class MMTM(Fusion):
     @property
     def partial(self) -> bool:  # type: ignore[override]
         return getattr(self.fusion, "partial", False)
+
+    @property
+    def additive(self) -> bool:
+        return additive(self.fusion)
 
     def forward(self, features: Features) -> Tensor | Fused:
         return self.fusion(self.block(features))

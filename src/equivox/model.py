@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -31,9 +31,13 @@ Keep = Set[str] | Sequence[str] | Tensor
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode inside, every submodule's own mode again outside."""
     modes = [(part, part.training) for part in module.modules() if part.training]
+    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+    # cuDNN differentiates recurrent layers in train mode alone.
+    native = recurrent and torch.is_grad_enabled()
     module.eval()
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=False) if native else nullcontext():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
@@ -111,6 +115,7 @@ class Multimodal(nn.Module):
         self.widths: dict[str, int] = dict(getattr(fusion, "widths", {}))
         self.outputs: int | None = getattr(fusion, "outputs", None)
         self._template: dict[str, Feature] = {}
+        self._space: tuple[int, ...] = ()  # of the example's logits
         if example is not None:
             self._examine(example)
         self._check_widths()
@@ -176,7 +181,8 @@ class Multimodal(nn.Module):
 
     def fused(self, features: Features) -> Fused:
         """The fusion's answer in its present mode: the one pass that counts as the forward."""
-        answer = self.fusion(self._complete(features))
+        partial = getattr(self.fusion, "partial", False)
+        answer = self.fusion(features if partial else self.completed(features))
         return answer if isinstance(answer, Fused) else Fused(answer)
 
     def fuse(
@@ -250,9 +256,10 @@ class Multimodal(nn.Module):
         total: Tensor = blanked(x.detach(), there).sum(0, keepdim=True)
         return total / there.sum().clamp(min=1)
 
-    def _complete(self, features: Features) -> Features:
+    def completed(self, features: Features) -> Features:
+        """The features, with blanks for the modalities whose encoders did not run."""
         missing = [name for name in self.modalities if name not in features]
-        if not missing or getattr(self.fusion, "partial", False):
+        if not missing:
             return features
         some = values(next(iter(features.values())))
         filled = features | {m: self._absent(m, some) for m in missing}
@@ -306,6 +313,12 @@ class Multimodal(nn.Module):
         if self.heads is not None:
             return
         self.require("widths", "outputs")
+        if self._space and getattr(self.fusion, "pool", True):
+            raise ValueError(
+                "A head of a modality answers where its features are. Found logits with the space "
+                f"{self._space}, and features of another size. Let the encoders end in maps of the "
+                "logits' size, or pass `Multimodal(..., heads=…)`."
+            )
         self.heads = nn.ModuleDict(
             {m: nn.Linear(self.widths[m], self.outputs) for m in self.modalities}  # type: ignore[arg-type]
         )
@@ -365,6 +378,7 @@ class Multimodal(nn.Module):
             for m, z in features.items()
         }
         self.outputs = self.outputs or (logits.shape[1] if logits.ndim > 1 else 1)
+        self._space = tuple(logits.shape[2:])
         dense = not getattr(self.fusion, "pool", True)
         found = {
             m: values(z).shape[1] if dense else vector(z).shape[1] for m, z in features.items()

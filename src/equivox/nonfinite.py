@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ class Watch:
 
     def __init__(self) -> None:
         self._pending: tuple[Tensor, torch.cuda.Event | None, Callable[[], str]] | None = None
+
+    def __deepcopy__(self, memo: Any) -> Watch:
+        return Watch()  # a copy has made no step
 
     def set(self, loss: Tensor, report: Callable[[], str]) -> None:
         """Note a loss, and who can tell more about it."""

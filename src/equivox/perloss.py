@@ -17,6 +17,8 @@ Gradients = list[Tensor | None]
 class LossGradients:
     """Splits a total loss into gradients, and remembers those of each loss for the update.
 
+    Of the `parameters`, those learn that require a gradient at the time.
+
     Losses that are named after a modality reach that modality's encoder alone, so they share one
     pass; with parameters that several encoders share, every loss has a pass of its own.
     """
@@ -35,14 +37,18 @@ class LossGradients:
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The summed loss, whose backward hands out the gradients that were found here."""
         groups = self._groups(losses)
+        learning = [p for p in self._parameters if p.requires_grad]
         device = next(iter(losses.values())).device
         with torch.autocast(device.type, enabled=False):
-            passes = [self._pass(losses, names, last=names is groups[-1]) for names in groups]
+            passes = [
+                self._pass(losses, names, learning, last=names is groups[-1]) for names in groups
+            ]
         finished = [_added(parts) for parts in zip(*passes, strict=True)]
-        keep = [(name, g) for names, g in zip(groups, passes, strict=True) for name in names]
+        numbered = [dict(zip(map(id, learning), gradients, strict=True)) for gradients in passes]
+        keep = [(name, g) for names, g in zip(groups, numbered, strict=True) for name in names]
         value = sum_of(loss.detach() for loss in losses.values())
         answer: Tensor = _Finished.apply(  # type: ignore[no-untyped-call]
-            value, self, keep, finished, *self._parameters
+            value, self, keep, finished, *learning
         )
         return answer
 
@@ -50,14 +56,20 @@ class LossGradients:
         alone = [name for name in losses if name in self._owned and not self._owned["shared"]]
         return [[name] for name in losses if name not in alone] + ([alone] if alone else [])
 
-    def _pass(self, losses: Mapping[str, Tensor], names: Sequence[str], last: bool) -> Gradients:
+    def _pass(
+        self,
+        losses: Mapping[str, Tensor],
+        names: Sequence[str],
+        learning: Sequence[nn.Parameter],
+        last: bool,
+    ) -> Gradients:
         loss = sum_of(losses[name] for name in names)
         if not loss.requires_grad:  # nothing that learns is in it
-            return [None] * len(self._parameters)
+            return [None] * len(learning)
         scale = None if self._scaler is None else self._scaler.scale(torch.ones_like(loss))
         gradients = torch.autograd.grad(
             loss if scale is None else loss * scale,
-            self._parameters,
+            learning,
             retain_graph=not last,
             allow_unused=True,
         )
@@ -65,16 +77,16 @@ class LossGradients:
             return list(gradients)
         return [None if g is None else g / scale for g in gradients]
 
-    def record(self, name: str, gradients: Gradients, factor: Tensor) -> None:
+    def record(self, name: str, gradients: Mapping[int, Tensor | None], factor: Tensor) -> None:
         """Add a step's gradients of one loss, times the factor that its backward was given."""
         if self._scaler is not None:
             factor = factor / self._scaler.scale(torch.ones_like(factor))
         sums = self._sums.setdefault(name, {})
         wanted = {id(p) for owner in self._owners(name) for p in self._owned[owner]}
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if gradient is not None and id(parameter) in wanted:
-                old = sums.get(id(parameter))
-                sums[id(parameter)] = gradient * factor if old is None else old + gradient * factor
+        for key, gradient in gradients.items():
+            if gradient is not None and key in wanted:
+                old = sums.get(key)
+                sums[key] = gradient * factor if old is None else old + gradient * factor
 
     def finish(self) -> dict[str, dict[str, list[Tensor]]]:
         """The synchronised gradients of the update, by loss and modality; starts afresh."""
@@ -103,7 +115,7 @@ class _Finished(torch.autograd.Function):
         ctx: Any,
         value: Tensor,
         owner: LossGradients,
-        keep: list[tuple[str, Gradients]],
+        keep: list[tuple[str, Mapping[int, Tensor | None]]],
         finished: Gradients,
         *parameters: Tensor,  # noqa: ARG004 - what `backward` has gradients for
     ) -> Tensor:

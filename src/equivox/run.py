@@ -301,7 +301,9 @@ def collected(
     with torch.no_grad(), preserved_random_state(loader), evaluating(balancer):
         for item in loader:
             batch = Batch.of(item).to(device)
-            parts.append(what(balancer.model(batch.inputs), batch))
+            output = balancer.model(batch.inputs)
+            output.features = balancer.model.completed(output.features)
+            parts.append(what(output, batch))
             if batch.index is not None:
                 numbers.append(batch.index)
     if not parts:

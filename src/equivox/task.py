@@ -76,6 +76,11 @@ def _same_shape(logits: Tensor, target: Tensor) -> None:
 
 def _labels(logits: Tensor, target: Tensor) -> Tensor:
     """The target as class numbers (batch, *space), or as probabilities of the logits' shape."""
+    if logits.ndim > 1 and logits.shape[1] == 1:
+        raise ValueError(
+            "Classes exclude each other, so there are two or more. Found logits of one. Give the "
+            "model two outputs, or train for one label: `MultiLabel(1)`."
+        )
     if target.is_floating_point() and target.ndim == logits.ndim > 1:
         _same_shape(logits, target)
         return target
@@ -84,7 +89,8 @@ def _labels(logits: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             "The target should be class numbers (batch, …) for logits (batch, classes, …). Found a "
             f"target {tuple(target.shape)} of {target.dtype} for logits {tuple(logits.shape)}. "
-            "`target.long()` makes integers, `target.squeeze(1)` drops an axis."
+            "`target.long()` makes integers, `target.squeeze(1)` drops an axis, "
+            "`target.argmax(1)` reads one-hot rows."
         )
     return target.long()
 

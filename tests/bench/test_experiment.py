@@ -135,3 +135,12 @@ def test_arguments_of_a_chain_find_their_method() -> None:
 def test_differences_name_both_values() -> None:
     here, there = Experiment("latent2", seed=1), Experiment("latent2", seed=2)
     assert here.differences(there) == {"seed": (1, 2)}
+
+
+def test_methods_know_how_long_the_training_is() -> None:
+    long = Experiment("digits", method="amco+unimodal_init", epochs=100).build()
+    assert "epochs=100" in repr(long) and "alone_epochs=100" in repr(long)
+    short = Experiment("digits", method="amco+umt", epochs=8).build()
+    assert "epochs=8" in repr(short) and "teacher_epochs=20" in repr(short)
+    given = Experiment("digits", method="amco", epochs=8, arguments={"epochs": 3}).build()
+    assert "epochs=3" in repr(given)

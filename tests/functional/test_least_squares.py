@@ -43,3 +43,16 @@ def test_it_is_the_inverse_of_what_was_seen() -> None:
     for r in torch.randn(6, 4, dtype=torch.float64):
         p, seen = rls_update(p, r, 0.3), seen + torch.outer(r, r) / 0.3
     torch.testing.assert_close(p, seen.inverse())
+
+
+def test_p_stays_positive_in_float32_also_where_features_are_large() -> None:
+    """The plain difference has eigenvalues of -1e-4 here, and turns gradients round."""
+    torch.manual_seed(0)
+    mean = 30 * torch.randn(64).relu()
+    single, double = torch.eye(64), torch.eye(64, dtype=torch.float64)
+    for i in range(400):
+        r = (mean + 5 * torch.randn(64)).relu()
+        alpha = 0.1 ** (1 + i % 100 / 100)
+        single, double = rls_update(single, r, alpha), rls_update(double, r.double(), alpha)
+    assert torch.linalg.eigvalsh(single.double()).min() > 0
+    torch.testing.assert_close(single.double(), double, rtol=0.05, atol=1e-6)

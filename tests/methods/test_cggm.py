@@ -15,6 +15,8 @@ from equivox.functional.alignment import alignment_loss
 from equivox.functional.discrepancy import share_of_others
 from equivox.methods.optimization.cggm import CGGM
 from equivox.modules.classifiers import last_layers
+from equivox.modules.gated_features import GatedFeatures
+from equivox.step import Update
 
 
 def named(*values: float) -> dict[str, Tensor]:
@@ -233,3 +235,24 @@ def test_wrong_models_and_arguments_are_refused() -> None:
     for bad in ({"rho": 0.0}, {"direction": "cosine"}, {"clip": 0.0}, {"ema": 1.0}):
         with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
             CGGM(**bad)  # type: ignore[arg-type]
+
+
+def test_changes_that_cancel_are_read_exactly() -> None:
+    """A mean in float32 would be further off than the 1e-8 that is added to the sum."""
+    balancer = bound(CGGM(direction="none", clip=None))
+    method: Any = balancer.method
+    rights = {"m0": torch.arange(100) < 37, "m1": torch.arange(100) < 61}
+    later = {"m0": torch.arange(100) < 46, "m1": torch.arange(100) < 52}
+    for correct in (rights, later):
+        found = Update(balancer.model, balancer.owned(), 0, 0, torch.Generator())
+        found.add({(0, "correct"): {m: x.float() for m, x in correct.items()}})
+        method.gradients(found)
+    assert float(method.balance["m0"]) == pytest.approx(-0.09 / 1e-8, rel=1e-6)
+    assert float(method.balance["m1"]) == pytest.approx(0.09 / 1e-8, rel=1e-6)
+
+
+def test_a_gate_before_the_fusion_does_not_hide_its_layers() -> None:
+    widths = {"a": 4, "b": 5}
+    for fusion in (Sum(widths, 3), Concat(widths, 3)):
+        gated = GatedFeatures(fusion, ("a", "b"))
+        assert last_layers(gated, 3) == last_layers(fusion, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from equivox.functional.confidence import rises
 from equivox.method import Batch
 from equivox.methods.objective.cml import CML
 from equivox.step import Step
+from equivox.testing.problem import Problem
 
 FULL = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0.2, 0, 0]])
 PART = torch.tensor([[3.0, 0, 0], [0, 0.5, 0], [0, 1, 0]])
@@ -166,3 +169,22 @@ def test_regression_is_refused() -> None:
     model = ev.Multimodal({"a": nn.Linear(3, 4)}, ev.Concat({"a": 4}, 1))
     with pytest.raises(ValueError, match="is defined for"):
         ev.Balancer(model, CML(), task=ev.Regression())
+
+
+def test_what_a_sample_lacks_is_removed_first() -> None:
+    problem = Problem(modalities=3)
+    balancer = problem.balancer(CML())
+    inputs, target, _ = next(iter(problem.loader()))
+    there = torch.arange(len(target)) % 2 == 0
+    seen: list[Tensor] = []
+    fuse = balancer.model.fuse
+
+    def noted(features: Any, keep: Any = None, by: Any = None) -> Tensor:
+        seen.append(keep)
+        return fuse(features, keep, by)
+
+    balancer.model.fuse = noted  # type: ignore[method-assign]
+    balancer({**inputs, "present": {"video": there}}, target)
+    column = balancer.model.modalities.index("video")
+    assert not seen[0][~there, column].any()
+    assert bool((seen[0][~there].sum(1) == 2).all())

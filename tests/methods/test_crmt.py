@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equivox import Balancer, Classification, Concat, MultiLabel, Multimodal, Regression
-from equivox.functional.certificate import certified_radius, margin_loss, row_normalised
+from equivox.functional.certificate import (
+    certified_radius,
+    input_slopes,
+    margin_loss,
+    row_normalised,
+)
 from equivox.methods.objective.crmt import CRMT
 from equivox.modules.certified import CertifiedFusion
 from equivox.testing import Problem
@@ -240,3 +245,9 @@ def test_tasks() -> None:
     with pytest.raises(ValueError, match="is defined for"):
         Problem(task="Regression").balancer(CRMT())
     assert Regression.__name__ not in CRMT.tasks
+
+
+def test_a_tensor_that_the_encoder_does_not_use_has_no_slope() -> None:
+    given = {"x": torch.ones(2, 1), "time": torch.ones(2, 1)}
+    found = input_slopes(lambda x: 3 * x["x"], given)
+    assert torch.equal(found, torch.full((2, 1), 3.0))

@@ -17,9 +17,10 @@ Inputs = dict[str, Tensor]
 def bound(method: Method, count: int = 2, fusion: Any = Concat) -> Balancer:
     torch.manual_seed(0)
     net = {f"m{i}": nn.Sequential(nn.Linear(3 + i, 4), nn.Tanh()) for i in range(count)}
-    return Balancer(
-        Multimodal(net, fusion(dict.fromkeys(net, 4), 3)), method, task=Classification()
-    )
+    model = Multimodal(net, fusion(dict.fromkeys(net, 4), 3))
+    balancer = Balancer(model, method, task=Classification())
+    balancer.attach(torch.optim.SGD(balancer.parameters(), lr=0.1))
+    return balancer
 
 
 def batch(count: int = 2) -> tuple[Inputs, Tensor]:

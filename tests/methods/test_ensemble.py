@@ -108,3 +108,9 @@ def test_it_predicts_the_weighted_mean_also_without_a_modality(task: str) -> Non
     expected = (0.2 * parts[0] + 0.5 * parts[1]) / 0.7
     found = balancer.task.probabilities(balancer.predict(inputs))
     torch.testing.assert_close(found, expected)
+
+
+def test_somebody_answers_where_all_weights_are_zero() -> None:
+    said = {"b": torch.tensor([[2.0, 0.0]])}
+    found = mean_prediction(Classification(), said, torch.zeros(1))
+    torch.testing.assert_close(found.softmax(-1), said["b"].softmax(-1))

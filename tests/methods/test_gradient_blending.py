@@ -22,6 +22,7 @@ def test_the_loss_is_the_blend(task: str, heads: str) -> None:
     problem = Problem(modalities=3, task=task)
     given = {"audio": 0.1, "video": 0.2, "joint": 0.7}
     balancer = problem.balancer(GradientBlending(weights=given, heads=heads))
+    sgd(balancer)
     inputs, target, _ = next(iter(balancer.epoch(problem.loader())))
     output = balancer.model(inputs)
     said = dict(output.unimodal if heads == "own" else output.split) | {"joint": output.logits}
@@ -34,6 +35,7 @@ def test_with_the_joint_weight_alone_the_heads_get_zero_gradient() -> None:
     inputs, target, index = next(iter(problem.loader()))
     balancers = [problem.balancer(m) for m in (GradientBlending(weights={"joint": 1.0}), Joint())]
     for balancer in balancers:
+        sgd(balancer)
         next(iter(balancer.epoch(problem.loader())))
         balancer.clear_queue()
         balancer(inputs, target, index).backward()

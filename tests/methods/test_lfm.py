@@ -13,8 +13,11 @@ import equivox as ev
 from equivox.functional.divergence import js_divergence, mixture_divergence
 from equivox.functional.outcomes import log_probabilities
 from equivox.functional.schedules import fitted_weight, heuristic_weight
+from equivox.fusion import Concat, Gated, additive
 from equivox.method import Batch
 from equivox.methods.objective.lfm import LFM, averaged_logits
+from equivox.mmtm import MMTM
+from equivox.modules.gated_features import GatedFeatures
 from equivox.step import Step
 from equivox.testing import Problem
 from equivox.testing.problem import sgd, steps
@@ -157,3 +160,22 @@ def test_learned_needs_validation_data() -> None:
 def test_bad_arguments_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="should"):
         LFM(**options)
+
+
+def test_a_fitted_schedule_stays_where_it_ended() -> None:
+    problem = Problem()
+    balancer = problem.balancer(LFM(schedule="fitted", epochs=2))
+    found = []
+    for _ in range(5):
+        for _ in steps(balancer, sgd(balancer), problem.loader()):
+            pass
+        found.append(float(balancer.method.k))  # type: ignore[arg-type]
+    assert found[0] > found[1] >= found[2] == found[3] == found[4]
+    assert found[4] < 0.1
+
+
+def test_a_wrapped_fusion_is_additive_where_the_inner_one_is() -> None:
+    widths = {"a": 4, "b": 4}
+    assert additive(MMTM(widths, 3)) and additive(Concat(widths, 3))
+    assert not additive(MMTM(widths, 3, fusion=Gated(widths, 3)))
+    assert not additive(GatedFeatures(MMTM(widths, 3, fusion=Gated(widths, 3)), ("a", "b")))

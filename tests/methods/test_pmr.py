@@ -21,6 +21,7 @@ from equivox import (
 from equivox.functional.discrepancy import lags_and_leads
 from equivox.functional.labels import answers
 from equivox.methods.optimization.pmr import PMR, first_batches
+from equivox.testing.problem import Problem, sgd
 
 NAMES = ("first", "second")
 Z = {
@@ -206,3 +207,14 @@ def test_a_regression_has_quantile_bins_that_stay() -> None:
 def test_refuses_bad_arguments(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}`.* should"):
         PMR(**bad)
+
+
+def test_a_modality_that_the_first_batches_lack_has_prototypes() -> None:
+    problem = Problem()
+    batches = [tuple(batch) for batch in problem.loader()]
+    inputs, *rest = batches[0]
+    batches[0] = ({"audio": inputs["audio"], "present": {"video": False}}, *rest)
+    balancer = problem.balancer(PMR(share=1.0))
+    sgd(balancer)
+    next(iter(balancer.epoch(batches)))
+    assert balancer.method.prototypes.of("video").abs().sum() > 0  # type: ignore[union-attr, operator]

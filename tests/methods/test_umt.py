@@ -158,3 +158,13 @@ def test_a_fraction_of_the_loss_is_distillation() -> None:
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` should"):
         UMT(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"lambda_distill": 0.0}, {"ends": -1}])
+def test_the_weight_of_the_task_holds_where_nothing_is_distilled(arguments: dict[str, Any]) -> None:
+    problem = Problem()
+    batch = next(iter(problem.loader()))
+    plain = problem.balancer(Joint())(*batch)
+    balancer = problem.balancer(UMT(lambda_task=0.1, teacher_epochs=0, **arguments))
+    sgd(balancer)
+    torch.testing.assert_close(balancer(*next(iter(balancer.epoch([batch])))), 0.1 * plain)

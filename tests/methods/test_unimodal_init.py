@@ -19,7 +19,7 @@ def test_frozen_encoders_are_those_trained_alone(task: str, modalities: int) -> 
     plain = problem.balancer(Joint())
     sgd(plain)
     expected = dict(trained_alone(Run(plain, problem.loader()), epochs=3))
-    balancer = problem.balancer(UnimodalInit(epochs=3))
+    balancer = problem.balancer(UnimodalInit(alone_epochs=3))
     fusion = balancer.model.fusion.linear.weight.detach().clone()
     for _ in steps(balancer, sgd(balancer), problem.loader(), epochs=2):
         pass
@@ -33,7 +33,7 @@ def test_frozen_encoders_are_those_trained_alone(task: str, modalities: int) -> 
 
 def test_without_freezing_everything_learns_from_there() -> None:
     problem = Problem()
-    frozen, free = (problem.balancer(UnimodalInit(freeze=f, epochs=2)) for f in (True, False))
+    frozen, free = (problem.balancer(UnimodalInit(freeze=f, alone_epochs=2)) for f in (True, False))
     for balancer in (frozen, free):
         first = next(steps(balancer, sgd(balancer), problem.loader()))
         assert first.isfinite()
@@ -47,7 +47,7 @@ def test_without_freezing_everything_learns_from_there() -> None:
 
 def test_encoders_are_trained_once() -> None:
     problem = Problem()
-    balancer = problem.balancer(UnimodalInit(epochs=1))
+    balancer = problem.balancer(UnimodalInit(alone_epochs=1))
     weight = balancer.model.encoders["audio"][0].weight
     training = steps(balancer, sgd(balancer), problem.loader(), epochs=2)
     kept = [weight.detach().clone() for _ in training]
@@ -55,5 +55,5 @@ def test_encoders_are_trained_once() -> None:
 
 
 def test_negative_epochs_are_refused() -> None:
-    with pytest.raises(ValueError, match="`epochs` should be zero or more"):
-        UnimodalInit(epochs=-1)
+    with pytest.raises(ValueError, match="`alone_epochs` should be zero or more"):
+        UnimodalInit(alone_epochs=-1)

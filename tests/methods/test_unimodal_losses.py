@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from equivox.methods.yardstick.unimodal_losses import UnimodalLosses
-from equivox.testing.problem import Problem
+from equivox.testing.problem import Problem, sgd
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
@@ -17,6 +17,7 @@ from equivox.testing.problem import Problem
 def test_the_loss_is_the_sum(heads: str, modalities: int) -> None:
     problem = Problem(modalities=modalities)
     balancer = problem.balancer(UnimodalLosses(gamma=2.0, heads=heads))
+    sgd(balancer)
     inputs, target, _ = next(iter(problem.loader()))
     output = balancer.model(inputs)
     said = output.unimodal if heads == "own" else output.split
@@ -30,6 +31,7 @@ def test_the_loss_is_the_sum(heads: str, modalities: int) -> None:
 def test_other_tasks(task: str, heads: str) -> None:
     problem = Problem(task=task)
     balancer = problem.balancer(UnimodalLosses(heads=heads))
+    sgd(balancer)
     inputs, target, _ = next(iter(problem.loader()))
     output = balancer.model(inputs)
     said = output.unimodal if heads == "own" else output.split
@@ -43,6 +45,7 @@ def test_gradients_of_the_encoders_grow_linearly_with_gamma() -> None:
 
     def gradient(gamma: float) -> Any:
         balancer = problem.balancer(UnimodalLosses(gamma=gamma))
+        sgd(balancer)
         balancer(inputs, target).backward()
         return balancer.model.encoders["audio"][0].weight.grad
 

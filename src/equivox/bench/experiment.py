@@ -164,10 +164,19 @@ class Experiment:
             owner, name = _owner(argument, classes)
             given[owner][name] = value
         for name, method in classes.items():
-            if self.accumulate > 1 and "accumulation" in inspect.signature(method).parameters:
-                given[name].setdefault("accumulation", self.accumulate)
+            known = inspect.signature(method).parameters
+            given[name] = {k: v for k, v in self._told().items() if k in known} | given[name]
         built = [classes[name](**given[name]) for name in names]
         return built[0] if len(built) == 1 else Chain(*built)
+
+    def _told(self) -> dict[str, int]:
+        """What methods have to know of the training, by the names of their arguments."""
+        told = {"accumulation": self.accumulate} if self.accumulate > 1 else {}
+        if self.epochs is not None:
+            # What trains alone has as long as the rest, and in short trainings until it converges.
+            alone = max(20, self.epochs)
+            told |= {"epochs": self.epochs, "alone_epochs": alone, "teacher_epochs": alone}
+        return told
 
     def resolved(self, data: MultimodalData) -> Experiment:
         """The same experiment with every None filled in from the data set's recipe."""

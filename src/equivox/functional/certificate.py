@@ -110,7 +110,7 @@ def input_slopes(
                 "Embed token numbers before the model."
             )
         rows = [
-            torch.autograd.grad(column.sum(), free, retain_graph=True)
+            torch.autograd.grad(column.sum(), free, retain_graph=True, materialize_grads=True)
             for column in answer(given).unbind(1)
         ]
     norms = [torch.cat([g.float().flatten(1) for g in row], 1).norm(dim=1) for row in rows]

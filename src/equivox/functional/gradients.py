@@ -123,3 +123,28 @@ def add_to_gradients_(parameters: Sequence[Tensor], terms: Sequence[Tensor]) -> 
     for parameter, term in zip(parameters, terms, strict=True):
         if parameter.grad is not None:
             parameter.grad += term.view_as(parameter)
+
+
+def adam_step_(
+    value: Float[Tensor, "*shape"],
+    gradient: Float[Tensor, "*shape"],
+    moments: Float[Tensor, "*shape three"],
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> None:
+    """One step of Adam, in place; `moments` holds both means and the number of steps.
+
+    Source: Kingma and Ba, ICLR 2015.
+
+    >>> value, moments = torch.ones(()), torch.zeros(3)
+    >>> adam_step_(value, torch.tensor(5.0), moments, lr=0.125)
+    >>> value
+    tensor(0.8750)
+    """
+    mean, square, steps = moments.unbind(-1)
+    steps += 1
+    mean.lerp_(gradient, 1 - betas[0])
+    square.lerp_(gradient.square(), 1 - betas[1])
+    root = (square / (1 - betas[1] ** steps)).sqrt()
+    value.sub_(lr * mean / (1 - betas[0] ** steps) / (root + eps))

@@ -18,9 +18,14 @@ def rls_update(
 ) -> Float[Tensor, "features features"]:
     """P - (P r)(P r)' / (alpha + r' P r): P loses the direction r, the more the smaller alpha.
 
+    By Joseph's form, (I - k r') P (I - k r')' + alpha k k' with k = P r / (alpha + r' P r), which
+    rounding does not drive below zero as it does the difference.
+
     >>> rls_update(torch.eye(2), torch.tensor([1.0, 0.0]), alpha=0.1)
     tensor([[0.0909, 0.0000],
             [0.0000, 1.0000]])
     """
-    pr = p @ r
-    return p - torch.outer(pr, pr) / (alpha + r @ pr)
+    k = p @ r
+    k = k / (alpha + r @ k)
+    half = p - torch.outer(k, r @ p)
+    return half - torch.outer(half @ r, k) + alpha * torch.outer(k, k)

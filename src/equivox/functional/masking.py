@@ -28,13 +28,12 @@ def random_mask(
 ) -> Bool[Tensor, " features"]:
     """A mask with int(share * features) entries False, at random places.
 
-    A share as a tensor need not be known to the host.
+    The share is a tensor, float64, so that the host need not know it.
 
-    >>> random_mask(torch.tensor([0.7, 0.1, 0.4, 0.2]), torch.tensor(0.5))
+    >>> random_mask(torch.tensor([0.7, 0.1, 0.4, 0.2]), torch.tensor(0.5).double())
     tensor([ True, False,  True, False])
     """
-    # A thousandth of a unit: the rounding of `share` must not lose a whole one.
-    zeros = torch.floor(share * len(uniform) + 1e-3)
+    zeros = torch.floor(share * len(uniform) + 1e-6)  # rounding must not lose a whole one
     return ranks(uniform) >= zeros
 
 

@@ -28,11 +28,10 @@ def cycled(run: Run) -> Iterator[Batch]:
 
 
 def unimodal_merits(run: Run) -> Float[Tensor, " modalities"]:
-    """The mean of `task.merit` of each modality alone; a batch that lacks one counts as zero."""
+    """The mean of `task.merit` of each modality alone."""
 
     def merits(output: Output, batch: Batch) -> dict[str, Tensor]:
-        absent = dict.fromkeys(run.model.modalities, output.logits.new_zeros(len(batch.target)))
-        return absent | {m: run.task.merit(z, batch.target) for m, z in output.unimodal.items()}
+        return {m: run.task.merit(z, batch.target) for m, z in output.unimodal.items()}
 
     rows = run.collect(run.validation or (), merits)
     return torch.stack([rows[m].float().mean() for m in run.model.modalities])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equivox.features import Features, vector
 from equivox.functional.certificate import input_slopes, row_normalised
 from equivox.fusion import Fusion, sum_of
+from equivox.model import evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,7 +67,8 @@ def slopes(model: Multimodal, modality: str, batch: Batch) -> Float[Tensor, "bat
     present = {k: v for k, v in batch.inputs.items() if k == "present"}
 
     def answer(x: Any) -> Tensor:
-        features = model.encode({modality: x, **present})
+        with evaluating(model):
+            features = model.encode({modality: x, **present})
         return cast(CertifiedFusion, model.fusion).parts(features)[modality]
 
     return input_slopes(answer, batch.inputs[modality])
@@ -81,7 +83,7 @@ def steepest(run: Run, batches: int | None = None) -> Float[Tensor, "modalities 
     def what(output: Output, batch: Batch) -> dict[str, Tensor]:
         zero = torch.zeros(output.logits.shape, device=output.logits.device)
         return {
-            m: slopes(run.model, m, batch) if m in output.features else zero
+            m: slopes(run.model, m, batch) if m in batch.inputs else zero
             for m in run.model.modalities
         }
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from equivox.features import Features, map_values, project
 from equivox.fusion import Concat, Sum
+from equivox.modules.gated_features import GatedFeatures
 
 
 class DetachedClassifiers(nn.ModuleDict):
@@ -44,6 +45,7 @@ def last_layers(fusion: nn.Module, outputs: int | None) -> list[nn.Linear]:
 
     Empty where the fusion has no linear layer that writes as many outputs.
     """
+    fusion = _ungated(fusion)
     if isinstance(fusion, Sum):
         return [layer for layer in fusion.linears.values() if isinstance(layer, nn.Linear)]
     if isinstance(declared := getattr(fusion, "linear", None), nn.Linear):
@@ -54,9 +56,14 @@ def last_layers(fusion: nn.Module, outputs: int | None) -> list[nn.Linear]:
 
 def late_gradients(fusion: nn.Module, modality: str) -> list[Tensor]:
     """The gradient of the late-fusion weight that reads one modality alone, a view of it."""
+    fusion = _ungated(fusion)
     if isinstance(fusion, Concat) and (gradient := fusion.linear.weight.grad) is not None:
         parts = gradient.split(list(fusion.widths.values()), dim=1)
         return [dict(zip(fusion.widths, parts, strict=True))[modality]]
     if isinstance(fusion, Sum):
         return [p.grad for p in fusion.branch(modality) if p.ndim == 2 and p.grad is not None]
     return []
+
+
+def _ungated(fusion: nn.Module) -> nn.Module:
+    return fusion.inner if isinstance(fusion, GatedFeatures) else fusion

@@ -29,7 +29,7 @@ class GatedFeatures(nn.Module):
         self.inner = inner
         self.modalities = modalities
         self.register_buffer("gate", torch.ones(len(modalities)))
-        for name in ("widths", "outputs", "pool", "stackable", "partial", "branch"):
+        for name in ("widths", "outputs", "pool", "stackable", "partial", "branch", "additive"):
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
         if hasattr(inner, "unimodal"):

@@ -52,6 +52,7 @@ def _result(name: str, case: Case) -> str:
         return case.method.exceptions[name]
     try:
         CHECKS[name](case)
-    except AssertionError as error:
-        raise AssertionError(f"`{case.method.__name__}` fails `{name}`. {error}") from error
+    except Exception as error:
+        said = error if isinstance(error, AssertionError) else repr(error)
+        raise AssertionError(f"`{case.method.__name__}` fails `{name}`. {said}") from error
     return "passed"

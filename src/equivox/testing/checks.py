@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from equivox.balancer import Balancer
 from equivox.method import Method
@@ -178,15 +178,21 @@ def trains_dense(case: Case) -> None:
 
 
 def chains(case: Case) -> None:
-    """Chained with another method it trains, or the pair is refused when built."""
-    from equivox.methods import get
+    """Followed by any other method it trains and predicts, or the pair is refused when built."""
+    from equivox.methods import get, names
 
-    partner = get("ogm_ge" if case.method.__name__ != "OGMGE" else "unimodal_losses")()
-    try:
-        chain = case.made() + partner
-    except ValueError:
-        return
-    _trains(case, Problem(), chain)
+    problem = Problem()
+    inputs = next(iter(problem.loader()))[0]
+    for name in names():
+        try:
+            balancer = problem.balancer(case.made() + get(name)(**get(name).brief))
+        except ValueError:
+            continue
+        torch.manual_seed(0)
+        for loss in steps(balancer, sgd(balancer), problem.loader(), epochs=2):
+            require(loss.isfinite(), f"The loss should be finite together with {name}.", loss)
+        said = balancer.predict(inputs)
+        require(said.isfinite().all(), f"It should predict together with {name}.", said)
 
 
 # ── the same result by other ways ───────────────────────────────────────────────────────────────
@@ -398,17 +404,32 @@ def never_waits(case: Case) -> None:
 
 
 def takes_missing_modalities(case: Case) -> None:
-    """Samples may lack a modality: the loss stays finite and the answer does not depend on it."""
+    """Samples may lack a modality, and so may all of a batch: the loss stays finite.
+
+    The prediction does not depend on what stands where a modality is not.
+    """
     problem = Problem()
     balancer = problem.balancer(case.made())
-    optimizer = sgd(balancer)
+    loader = DataLoader(_Lacking(problem.data()), batch_size=8, collate_fn=_collated)
     torch.manual_seed(0)
-    for batch in balancer.epoch(DataLoader(_Lacking(problem.data()), batch_size=8)):
-        loss = balancer(*batch)
+    for loss in steps(balancer, sgd(balancer), loader, epochs=3):
         require(loss.isfinite(), "The loss should be finite with missing modalities.", loss)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    for inputs, *_ in loader:
+        said = balancer.predict(inputs)
+        require(said.isfinite().all(), "It should predict with missing modalities.", said)
+        if "video" in inputs:
+            there = inputs["present"]["video"].unsqueeze(1)
+            other = {**inputs, "video": torch.where(there, inputs["video"], 7.0)}
+            same = torch.equal(balancer.predict(other), said)
+            require(same, "What is absent should not change the prediction.", "another one")
+
+
+def _collated(samples: list[Any]) -> Any:
+    """A batch; without any video where it begins with sample 8."""
+    inputs, target, index = default_collate(samples)
+    if index[0] == 8:
+        inputs = {"audio": inputs["audio"], "present": {"video": False}}
+    return inputs, target, index
 
 
 class _Lacking(Dataset[Any]):

@@ -53,6 +53,7 @@ class SMV(Method):
 
     category = "data"
     resamples = True
+    ingredients = frozenset({"extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "variant": ("sample", "modality"),
         "warmup": (5, 1),

@@ -12,7 +12,7 @@ from equivox.arguments import choice, number
 from equivox.functional.dependence import dependence, dependent
 from equivox.functional.masking import channels, mask_channels, random_mask, sine_ramp
 from equivox.functional.schedules import within
-from equivox.fusion import sum_of
+from equivox.fusion import additive, sum_of
 from equivox.method import Method
 from equivox.task import Regression
 
@@ -94,7 +94,7 @@ class AMCo(Method):
         self.ends = ends
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        if self.mask_on == "logit" and not hasattr(model.fusion, "unimodal"):
+        if self.mask_on == "logit" and not additive(model.fusion):
             raise ValueError(
                 "A mask on logits needs a fusion that adds up the modalities' logits. Found "
                 f'`{type(model.fusion).__name__}`. Use `mask_on="feature"`.'

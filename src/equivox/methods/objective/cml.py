@@ -26,7 +26,8 @@ class CML(Method):
 
     L = (1/M) sum_j CE(z_j, y) + weight * sum_j sum_i ReLU((c_{j+1} - c_j) s_j - margin), over a
     chain of M subsets for each sample, each one modality smaller than the one before, in an order
-    drawn anew for every sample and batch. c is the largest probability of z_j.
+    drawn anew for every sample and batch. c is the largest probability of z_j. What a sample lacks
+    is removed first.
 
     Subsets are fused from the features with zeros for what was removed. For `Concat` and `Sum` this
     drops the modality's term and keeps the whole bias; other fusions run M - 1 more times.
@@ -44,8 +45,8 @@ class CML(Method):
         starts, ends: first and last epoch, counted from 0, in which it acts.
 
     Departures: multi-label tasks average max(p, 1 - p) over the labels, and dense ones over the
-    valid positions; the share of right labels or positions then takes the place of "right". The sum
-    is multiplied by the number of processes, which stands for one large batch.
+    valid positions; the F1 of the labels or the share of right positions then takes the place of
+    "right". The sum is multiplied by the number of processes, which stands for one large batch.
 
     Source: Ma et al., ICML 2023.
 
@@ -124,8 +125,11 @@ class CML(Method):
 def _reduced(step: Step) -> list[Tensor]:
     """The logits after one, two, … modalities were removed, in each sample's own order."""
     known = step.modalities
+    order = step.uniform_rows(len(known))
+    if (there := step.there()) is not None:
+        order = order + ~there[:, [step.model.modalities.index(m) for m in known]]
     reduced = []
-    for kept in nested_masks(step.uniform_rows(len(known)))[1:]:
+    for kept in nested_masks(order)[1:]:
         columns = dict.fromkeys(step.model.modalities, torch.ones_like(kept[:, 0]))
         columns |= zip(known, kept.unbind(1), strict=True)
         keep = torch.stack(list(columns.values()), 1)

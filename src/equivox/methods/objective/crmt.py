@@ -53,6 +53,7 @@ class CRMT(Method):
     tasks = ("Classification", "MultiLabel")
     replaces_fusion = True
     leaves_unused = True
+    drops_joint = True
     fidelity = "reconstruction"
     ingredients = frozenset({"extra parameters", "extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {"rho": (2.0, 1.0, 0.5)}

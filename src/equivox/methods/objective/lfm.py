@@ -15,6 +15,7 @@ from equivox.features import Feature, vector
 from equivox.functional.contrastive import global_info_nce
 from equivox.functional.divergence import disagreement, js_divergence, mixture_divergence
 from equivox.functional.schedules import fitted_weight, heuristic_weight
+from equivox.fusion import additive
 from equivox.lookahead import released_slope, slope_ahead
 from equivox.method import Method
 
@@ -99,7 +100,7 @@ class LFM(Method):
         if self.schedule == "heuristic":
             self.k.fill_(heuristic_weight(run.number))
         elif self.schedule == "fitted":
-            k_cls = fitted_weight(run.number * 200 / self.epochs)
+            k_cls = fitted_weight(min(run.number * 200 / self.epochs, 199))
             low, high = self.clamp or (-torch.inf, torch.inf)
             self.k.fill_(1 - min(max(k_cls, low), high))
         elif isinstance(self.schedule, str):
@@ -146,5 +147,5 @@ class LFM(Method):
 def averaged_logits(output: Output) -> dict[str, Tensor]:
     """Each modality's own logits, of which the fused ones are the mean."""
     shares = output.split
-    additive = hasattr(output.model.fusion, "unimodal")
-    return {m: len(shares) * z if additive else z for m, z in shares.items()}
+    factor = len(shares) if additive(output.model.fusion) else 1
+    return {m: factor * z for m, z in shares.items()}

@@ -116,8 +116,8 @@ class MMPareto(Method):
     def gradients(self, update: Update) -> None:
         for owner in (*update.model.modalities, "shared"):
             total = update.gradient(owner)
-            if total:
-                objectives = _objectives(update, owner)
+            objectives = _objectives(update, owner) if total else []
+            if len(objectives) > 1:  # else there is nothing to trade
                 new = pareto_gradient(objectives, total, self.gamma, self.rescale)
                 torch._foreach_copy_(total, new)
 
@@ -127,5 +127,6 @@ def _objectives(update: Update, owner: str) -> list[Gradient]:
     modalities = update.model.modalities
     joint = [of[owner] for name, of in update.per_loss.items() if name not in modalities]
     reaching = modalities if owner == "shared" else (owner,)
-    alone = [update.per_loss[m][owner] for m in reaching if m in update.per_loss]
-    return [[sum_of(terms) for terms in zip(*joint, strict=True)], *alone]
+    alone: list[Gradient] = [update.per_loss[m][owner] for m in reaching if m in update.per_loss]
+    together = [sum_of(terms) for terms in zip(*joint, strict=True)]
+    return [together, *alone] if together else [*alone]

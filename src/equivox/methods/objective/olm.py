@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.arguments import choice, number
+from equivox.functional.gradients import adam_step_
 from equivox.functional.learning_rates import lag, speed_ratios
 from equivox.functional.norms import norm_distance, sample_norms
 from equivox.functional.precision import at_least_float32
@@ -22,7 +23,7 @@ from equivox.task import Regression
 if TYPE_CHECKING:
     from equivox.model import Multimodal, Output
     from equivox.run import Run
-    from equivox.step import Step
+    from equivox.step import Step, Update
     from equivox.task import Task
 
 Scalars = Mapping[str, Tensor]
@@ -39,13 +40,15 @@ class OLM(Method):
 
     Arguments:
         variant: "generalisation", or "loss_ratio", r = q / mean(q), q = L / L^0: no held-out data.
-        lr: rate of the w_k; 1e-3 in the authors' code, None (the model's) for their transformers.
+        lr: rate of the w_k in an Adam of their own, whatever the optimizer; 1e-3 in the authors'
+            code. None leaves them to the model's optimizer, as for their transformers.
         normalise: "sum", r sums to one (released code), or "mean", K r; of "generalisation" only.
         reduction: "mean", or "sum" over the batch, as the released code.
         hold_out: "eval", the held-out batch is read in eval mode, or "train", as the released code.
 
     Departures: batch means; the held-out loader is cycled; the fusion is the model's (the authors':
-    bilinear), its w z the prediction. Regression, where sizes have a meaning, has no second term.
+    bilinear), its z the prediction. Regression, where sizes have a meaning, has no second term and
+    predicts w z.
 
     Source: Zong et al., IJCAI 2024, and the submission's code.
 
@@ -85,6 +88,8 @@ class OLM(Method):
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         branches = (*model.modalities, "joint")
+        self.task = task
+        self.moments = constants(dict.fromkeys(branches, torch.zeros(3)))
         self.scales = nn.ParameterDict({k: nn.Parameter(torch.ones(())) for k in branches})
         self.reference = constants(dict.fromkeys(branches, torch.zeros(())))
         self.held_out_reference = constants(dict.fromkeys(branches, torch.zeros(())))
@@ -93,7 +98,7 @@ class OLM(Method):
     def groups(self) -> list[dict[str, Any]]:
         if self.lr is None:
             return []
-        return [{"params": list(self.scales.parameters()), "lr": self.lr, "weight_decay": 0.0}]
+        return [{"params": list(self.scales.parameters()), "lr": 0.0, "weight_decay": 0.0}]
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         if self.variant == "loss_ratio":
@@ -113,8 +118,16 @@ class OLM(Method):
         count = len(step.output.logits) if self.reduction == "sum" else 1
         return losses | {k: count * term for k, term in terms.items()}
 
+    def updated(self, update: Update) -> None:
+        if self.lr is None:
+            return
+        for k, scale in self.scales.items():
+            if scale.grad is not None:
+                adam_step_(scale, scale.grad, self.moments[k], self.lr)
+
     def predict(self, output: Output) -> Tensor:
-        return self.scales["joint"] * output.logits
+        numbers = isinstance(self.task, Regression)
+        return self.scales["joint"] * output.logits if numbers else output.logits
 
     def _scaled(self, branches: Scalars) -> dict[str, Tensor]:
         return {k: self.scales[k] * at_least_float32(z) for k, z in branches.items()}
@@ -136,6 +149,7 @@ class OLM(Method):
         """Each branch's loss on the held-out batch."""
         with evaluating(step.model) if self.hold_out == "eval" else nullcontext():
             output = step.model(step.batch.extra["inputs"])
+            output.features = step.model.completed(output.features)
             scaled = self._scaled({**output.unimodal, "joint": output.logits})
         return _means(scaled, step.batch.extra["target"], step, self.held_out_reference)
 

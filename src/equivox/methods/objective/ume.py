@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equivox.arguments import choice, names
 from equivox.methods.yardstick.alone import Independent
-from equivox.methods.yardstick.ensemble import mean_prediction
+from equivox.methods.yardstick.ensemble import mean_prediction, shares_of
 
 if TYPE_CHECKING:
     from equivox.model import Multimodal, Output
@@ -67,6 +67,6 @@ class UME(Independent):
         some = next(iter(said.values()))
         weights = some.new_tensor([given.get(m, 0.0) for m in said], dtype=torch.float32)
         if self.average == "logits":
-            shares = (weights / weights.sum()).to(some.dtype)
+            shares = shares_of(weights).to(some.dtype)
             return torch.tensordot(shares, torch.stack(list(said.values())), dims=1)
         return mean_prediction(self.task, said, weights)

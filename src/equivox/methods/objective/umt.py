@@ -120,7 +120,8 @@ class UMT(Method):
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         if not self.lambda_distill or not within(step.epoch, self.starts, self.ends):
-            return losses
+            task = self.lambda_task if self.fraction is None else 1.0
+            return losses | {"joint": task * losses["joint"]}
         with torch.no_grad():
             teachers = self.teachers.encode(step.batch.inputs)
         distances = [

@@ -17,6 +17,7 @@ from equivox.fusion import sum_of
 from equivox.method import Method
 from equivox.modules.classifiers import DetachedClassifiers, last_layers
 from equivox.modules.constants import constants
+from equivox.step import global_means
 
 if TYPE_CHECKING:
     from equivox.model import Multimodal
@@ -44,7 +45,7 @@ class CGGM(Method):
         b_clip: bound of |B_m|; None in the paper, where accuracies that cancel make it about 1e7.
 
     Departures: the classifiers are `DetachedClassifiers`, with a last layer of W_F's shape. The
-    metric is `task.correct`: accuracy, F1, or exp(-squared error). A modality alone is not scaled.
+    metric is `task.correct`: accuracy, F1, or exp(-squared error). B of a modality alone is 1.
 
     Raises ValueError for a fusion that does not end in a linear layer, unless `direction="none"`.
 
@@ -108,7 +109,9 @@ class CGGM(Method):
         return losses | {f"classifier of {m}": loss for m, loss in own.items()}
 
     def gradients(self, update: Update) -> None:
-        balance = self._balance(update.mean("correct"))
+        # In float64: where the changes cancel, B is one over what rounding leaves of their sum.
+        correct = {m: [rows.double() for rows in x] for m, x in update.rows("correct").items()}
+        balance = self._balance(global_means(correct))
         if self.direction == "weights":
             self._pull(update.model, balance)
         if self.direction == "gradients":
@@ -122,7 +125,7 @@ class CGGM(Method):
     def _balance(self, accuracies: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """B_m of the update; keeps it, and the accuracies for the next one."""
         ema = self.ema
-        now = {m: ema * self.previous[m] + (1 - ema) * a.double() for m, a in accuracies.items()}
+        now = {m: ema * self.previous[m] + (1 - ema) * a for m, a in accuracies.items()}
         balance = share_of_others({m: x - self.previous[m] for m, x in now.items()})
         if self.b_clip is not None:
             balance = {m: b.clamp(-self.b_clip, self.b_clip) for m, b in balance.items()}

@@ -46,7 +46,8 @@ class DRL(Method):
 
     An event takes place before the epoch that follows, so that the epoch is evaluated without it.
     Features come from the given training loader, in eval mode; the released code's are augmented,
-    too. Needs scikit-learn: `pip install "equivox[bench]"`.
+    too. Of a modality that a sample lacks it is the blank one. Needs scikit-learn:
+    `pip install "equivox[bench]"`.
 
     Source: Wei et al., ECCV 2024, Eq. 3-6; the scaling and K-means after the released code.
 

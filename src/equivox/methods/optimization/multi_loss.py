@@ -117,8 +117,8 @@ class MultiLoss(Method):
         errors = bool(update.rows("errors"))
         means = update.mean("errors" if errors else "scores")
         for modality, r in lag_ratios(means, errors).items():
-            k = mlb_coefficient(r, self.alpha, self.beta)
-            torch._foreach_mul_(self._scaled(update, modality), k)
+            if gradients := self._scaled(update, modality):
+                torch._foreach_mul_(gradients, mlb_coefficient(r, self.alpha, self.beta))
 
     def _scaled(self, update: Update, modality: str) -> list[Tensor]:
         """The gradients that k_m multiplies."""

@@ -55,6 +55,7 @@ class ReconBoost(Method):
     tasks = ("Classification", "MultiLabel", "Regression")
     replaces_fusion = True
     leaves_unused = True
+    drops_joint = True
     ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "w1": (5.0, 4.0, 1.0),

@@ -59,6 +59,7 @@ class SustainedBoosting(Method):
     tasks = ("Classification", "MultiLabel", "Regression")
     replaces_fusion = True
     leaves_unused = True
+    drops_joint = True
     ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "lam": (0.5, 0.1, 0.2, 0.33, 1.0),

@@ -39,6 +39,7 @@ class Alone(Method):
 
     category = "yardstick"
     leaves_unused = True
+    drops_joint = True
 
     def __init__(self, *, modality: str, heads: str = "own") -> None:
         super().__init__()
@@ -54,6 +55,8 @@ class Alone(Method):
         return {self.modality: step.loss(self.predict(step.output))}
 
     def predict(self, output: Output) -> Tensor:
+        if self.modality not in output.features:
+            output.features = output.model.completed(output.features)
         said = output.unimodal if self.heads == "own" else output.split
         return said[self.modality]
 
@@ -69,6 +72,7 @@ class Independent(Method):
     category = "yardstick"
     heads = "own"
     leaves_unused = True
+    drops_joint = True
     idle: ClassVar[frozenset[str]] = frozenset({"fusion"})
     ingredients: ClassVar[frozenset[str]] = frozenset(
         {"unimodal losses", "inference rule", "extra parameters"}

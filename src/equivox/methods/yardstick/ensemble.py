@@ -34,8 +34,14 @@ def mean_prediction(
     if temperatures is not None:
         logits = {m: z / t for (m, z), t in zip(logits.items(), temperatures, strict=True)}
     parts = torch.stack([task.probabilities(z) for z in logits.values()])
-    shares = (weights / weights.sum()).to(parts.dtype)
+    shares = shares_of(weights).to(parts.dtype)
     return task.logits(torch.tensordot(shares, parts, dims=1))
+
+
+def shares_of(weights: Float[Tensor, " modalities"]) -> Float[Tensor, " modalities"]:
+    """The weights over their sum; equal ones where all are zero, for somebody has to answer."""
+    weights = torch.where(weights.sum() > 0, weights, torch.ones_like(weights))
+    return weights / weights.sum()
 
 
 def best_temperature(task: Task, logits: Tensor, target: Any) -> Float[Tensor, ""]:

@@ -22,33 +22,34 @@ class UnimodalInit(Method):
 
     Arguments:
         freeze: True trains the fusion alone, on encoders in eval mode; False trains everything.
-        epochs: of the training alone. There should be enough for the slowest modality to converge.
+        alone_epochs: of the training alone. There should be enough for the slowest modality to
+            converge.
 
-    Raises ValueError for negative `epochs`.
+    Raises ValueError for negative `alone_epochs`.
 
-    >>> UnimodalInit(freeze=False, epochs=30)
-    UnimodalInit(freeze=False, epochs=30)
+    >>> UnimodalInit(freeze=False, alone_epochs=30)
+    UnimodalInit(freeze=False, alone_epochs=30)
     """
 
     category = "yardstick"
     ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal initialisation", "extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {"freeze": (True, False)}
-    neutral: ClassVar[Mapping[str, Any]] = {"freeze": False, "epochs": 0}
-    brief: ClassVar[Mapping[str, Any]] = {"epochs": 1}
+    neutral: ClassVar[Mapping[str, Any]] = {"freeze": False, "alone_epochs": 0}
+    brief: ClassVar[Mapping[str, Any]] = {"alone_epochs": 1}
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "the training alone takes the loader's batches one by one"
     }
 
-    def __init__(self, *, freeze: bool = True, epochs: int = 20) -> None:
+    def __init__(self, *, freeze: bool = True, alone_epochs: int = 20) -> None:
         super().__init__()
         self.freeze = freeze
-        self.epochs = number("epochs", epochs, least=0)
+        self.alone_epochs = number("alone_epochs", alone_epochs, least=0)
         self.leaves_unused = freeze  # type: ignore[misc]
         self.idle = frozenset({"encoders"} if freeze else ())  # type: ignore[misc]
 
     def prepare(self, run: Run) -> None:
-        if run.number == 0 and self.epochs:
-            take_encoders(run.model, run, self.epochs)
+        if run.number == 0 and self.alone_epochs:
+            take_encoders(run.model, run, self.alone_epochs)
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         for batch in batches:

@@ -30,7 +30,10 @@ class UnimodalLosses(Method):
 
     category = "yardstick"
     ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal losses", "extra parameters"})
-    search_space: ClassVar[Mapping[str, Any]] = {"gamma": (0.5, 1.0, 2.0, 4.0, 8.0)}
+    search_space: ClassVar[Mapping[str, Any]] = {
+        "gamma": (0.5, 1.0, 2.0, 4.0, 8.0),
+        "heads": ("own", "split"),
+    }
     neutral: ClassVar[Mapping[str, Any]] = {"gamma": 0.0}
 
     def __init__(self, *, gamma: float = 1.0, heads: str = "own") -> None:
