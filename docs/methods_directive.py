@@ -17,7 +17,7 @@ from equivox.testing import CHECKS
 
 FLAGS = (
     "per_loss_gradients", "needs_validation", "needs_index", "resamples", "leaves_unused",
-    "replaces_fusion",
+    "replaces_fusion", "drops_joint",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def facts(key: str) -> list[tuple[str, str]]:
         ("Fidelity", method.fidelity),
         ("Tasks", ", ".join(method.tasks)),
         ("Ingredients", ", ".join(sorted(method.ingredients))),
+        ("DDP", "find_unused_parameters=True" if method.leaves_unused else ""),
         ("Capabilities", ", ".join(flag for flag in FLAGS if getattr(method, flag))),
         ("Step cost", cost(key)),
         ("Arguments", ", ".join(arguments)),

@@ -257,6 +257,12 @@ def _found(net: nn.Module, encoders: Mapping[str, str]) -> dict[str, nn.Module]:
     known = [name for name, _ in net.named_modules() if name]
     modules: dict[str, nn.Module] = {}
     for modality, path in encoders.items():
+        if not isinstance(path, str):
+            raise TypeError(
+                "Encoders are named by their dotted paths in the network. Found "
+                f"`{type(path).__name__}` for `{modality}`. Write, for instance, "
+                f'`{{"{modality}": "encoders.{modality}"}}`.'
+            )
         try:
             modules[modality] = net.get_submodule(path or "(nothing)")
         except AttributeError as error:

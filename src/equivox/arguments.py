@@ -31,6 +31,8 @@ def number(
     """
     if value is None:
         return value
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` should be a number. Found `{name} = {value!r}`.")
     low = least is None or value >= least
     high = most is None or value <= most
     if low and high and (above is None or value > above) and (below is None or value < below):

@@ -232,6 +232,11 @@ class Balancer(nn.Module):
         """
         from equivox.groups import give_groups, give_parameters
 
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                "What is attached is an optimizer of `balancer.parameters()`. Found "
+                f"`{type(optimizer).__name__}`."
+            )
         other = _bound[optimizer]() if optimizer in _bound else None
         if other not in (None, self):
             raise ValueError(

@@ -183,7 +183,14 @@ class Multimodal(nn.Module):
         """The fusion's answer in its present mode: the one pass that counts as the forward."""
         partial = getattr(self.fusion, "partial", False)
         answer = self.fusion(features if partial else self.completed(features))
-        return answer if isinstance(answer, Fused) else Fused(answer)
+        if isinstance(answer, Fused):
+            return answer
+        if not isinstance(answer, Tensor):
+            raise TypeError(
+                "A fusion should return logits, or `Fused(logits, extra)`. Found "
+                f"`{type(answer).__name__}`."
+            )
+        return Fused(answer)
 
     def fuse(
         self, features: Features, keep: Keep | None = None, by: Mapping[str, Tensor] | None = None

@@ -76,6 +76,8 @@ def _same_shape(logits: Tensor, target: Tensor) -> None:
 
 def _labels(logits: Tensor, target: Tensor) -> Tensor:
     """The target as class numbers (batch, *space), or as probabilities of the logits' shape."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"A target should be a tensor. Found `{type(target).__name__}`.")
     if logits.ndim > 1 and logits.shape[1] == 1:
         raise ValueError(
             "Classes exclude each other, so there are two or more. Found logits of one. Give the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,7 @@ def conflict(balancer: Balancer, loader: Iterable[Any], batches: int = 20) -> Co
     device = next(balancer.parameters()).device
     rows: dict[tuple[str, str], list[Tensor]] = {}
     count = 0
-    with preserved_random_state(loader), _differentiable(balancer):
+    with preserved_random_state(loader), torch.enable_grad(), evaluating(balancer):
         for item in islice(loader, batches):
             count += 1
             for key, row in _compared(balancer, Batch.of(item).to(device), groups):
@@ -150,16 +149,6 @@ def _divided(module: nn.Module) -> tuple[list[nn.Parameter], dict[str, nn.Module
 
 def _learning(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
-
-
-@contextmanager
-def _differentiable(balancer: Balancer) -> Iterator[None]:
-    """Eval mode with gradients."""
-    recurrent = any(isinstance(part, nn.RNNBase) for part in balancer.modules())
-    # cuDNN differentiates recurrent layers in train mode alone.
-    native = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
-    with evaluating(balancer), torch.enable_grad(), native:
-        yield
 
 
 def _compared(

@@ -59,8 +59,9 @@ def contribution(
 
     :param metric: By default the task's usual one.
 
-    Source: Shapley (1953); permutation sampling, Castro et al. (2009); the imbalance degree of
-    BalanceBenchmark (arXiv 2502.10816), as `functional.imbalance` defines it.
+    Source: Shapley (1953); permutation sampling, Castro et al. (2009). The imbalance degree is
+    ours, after BalanceBenchmark (arXiv 2502.10816), which does not define it: see
+    `functional.imbalance`. It blanks inputs, here it is features that are blanked.
     """
     names, metric = answers.modalities, metric or metric_of(answers.task)
     parts = {s: metric.parts(z, answers.target) for s, z in answers.logits[blanking].items()}

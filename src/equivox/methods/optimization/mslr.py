@@ -52,7 +52,7 @@ class MSLR(Method):
     rates: Tensor
     history: Tensor
     needs_validation = True
-    fidelity = "reconstruction"
+    fidelity = "paper"
     search_space: ClassVar[Mapping[str, Any]] = {"memory": (5, 3, 10), "acts_on": ("lr", "grad")}
     neutral: ClassVar[Mapping[str, Any]] = {"mode": "keep"}
     brief: ClassVar[Mapping[str, Any]] = {"memory": 1}
@@ -87,6 +87,8 @@ class MSLR(Method):
         self.warmup = number("warmup", warmup, least=0)
         self.bounds = bounds
         self.needs_validation = mode == "dynamic"  # type: ignore[misc]
+        if mode in ("smooth", "atf"):
+            self.fidelity = "reconstruction"  # type: ignore[misc]
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         if mode == "atf":
             self.heads = "own"  # type: ignore[misc]
