@@ -48,6 +48,7 @@ table: .venv/.installed
 	cp runs/table/table.md runs/table/table.csv runs/table/table.tex docs/results/
 	$(BIN)/equivox runs --in runs/table --csv "$(EVERY)" > docs/results/runs.csv
 	$(BIN)/python benchmarks/reference.py runs/table --out docs/results
+	$(BIN)/python benchmarks/reading.py runs/table --out docs/results
 
 # torch goes first and by name, so that a small CPU build is taken where the machine offers one.
 .venv/.installed: pyproject.toml constraints.txt

@@ -153,6 +153,14 @@ class Experiment:
         """The data set."""
         return datasets.load(self.data, **self.data_options)
 
+    def __str__(self) -> str:
+        """The method, the data and the seed, and what else is not as by default."""
+        named = ("data", "method", "seed")
+        usual = vars(Experiment(self.data))
+        others = {k: v for k, v in vars(self).items() if k not in named and v != usual[k]}
+        told = ", ".join(f"{k} = {v}" for k, v in others.items())
+        return f"{self.method} on {self.data}, seed {self.seed}" + (f": {told}" if told else "")
+
     def build(self) -> Method:
         """A new instance of the method, or of the chain."""
         if not isinstance(self.method, str):

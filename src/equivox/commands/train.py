@@ -197,7 +197,7 @@ def _print_result(result: Result, folder: Path) -> None:
     rows = []
     for what, found in (("last", result.last), ("selected on validation", result.best)):
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in found["test"].items())
-        shares = "  ".join(f"{name} {value:.4f}" for name, value in found["branches"].items())
-        rows.append((what, str(found["epoch"] + 1), metrics, shares))
-    show(("weights", "epoch", "test", "share of each modality alone"), rows)
+        alone = "  ".join(f"{name} {value:.4f}" for name, value in found["unimodal"].items())
+        rows.append((what, str(found["epoch"] + 1), metrics, alone))
+    show(("weights", "epoch", "test", "by one modality's own logits"), rows)
     print(f"{result.epochs} epochs, {result.seconds:.1f} s of training: {folder}")
