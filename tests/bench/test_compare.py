@@ -183,6 +183,27 @@ def test_a_fault_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:
     assert not (folder / FAILED).exists()
 
 
+def test_an_unfinished_run_half_deleted_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:
+    make(job(), tmp_path)
+    folder = job().folder(tmp_path)
+    (folder / RECORD).unlink()
+    shutil.rmtree(folder / "checkpoints")
+    for name in ("metrics.jsonl", "result.json"):
+        with pytest.raises(ValueError, match="half deleted"):
+            make(job(), tmp_path)
+        assert not (folder / FAILED).exists()
+        (folder / "metrics.jsonl").unlink(missing_ok=name == "result.json")
+
+
+def test_a_damaged_choice_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:
+    tuned = job(LOSSES, tuned=2)
+    tuned.search(tmp_path).mkdir(parents=True)
+    chosen(tuned, tmp_path).write_text("{")
+    with pytest.raises(ValueError, match=r"chosen-2\.json` should hold hyper-parameters"):
+        make(tuned, tmp_path)
+    assert not tuned.folder(tmp_path).exists()
+
+
 def test_tables_are_paired_by_seed(compared: Path) -> None:
     board = boards(compared)[SMALL.label, 0]
     line = next(line for line in board.lines if line.method.startswith("ogm_ge"))
@@ -432,7 +453,7 @@ def test_a_spent_budget_leaves_a_table_and_says_so(
     assert main(given(compared, seeds=3, budget=1e-9)) == 75
     said = capsys.readouterr()
     assert "| *joint*" in said.out
-    assert "1 runs are left" in said.err
+    assert "1 run left. The same command makes the rest." in said.err
     assert not here.begun
 
 
@@ -475,6 +496,28 @@ def test_a_fault_of_one_run_leaves_the_others(
     told = capsys.readouterr().err
     assert "seed 0: fault: " in told and "it broke" in told
     assert make(job(seed=1), tmp_path) == "kept"
+
+
+@pytest.mark.parametrize("then", ["made", "busy"])
+def test_what_another_process_was_busy_with_may_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here, then: str
+) -> None:
+    """Made by the other one before the tables were written, or not yet."""
+    folder = job().folder(tmp_path)
+    folder.parent.mkdir(parents=True)
+    other = FileLock(folder.parent / f".{folder.name}.lock")
+    whole = comparison.write
+
+    def write(out: Path) -> str:
+        if then == "made":
+            other.release()
+            assert make(job(), out) == "made"
+        return whole(out)
+
+    monkeypatch.setattr(comparison, "write", write)
+    with other:
+        assert main(given(tmp_path, methods="joint")) == (0 if then == "made" else 1)
+    assert here.begun == [job()]
 
 
 @pytest.mark.xdist_group("distributed")
@@ -550,6 +593,12 @@ def test_numbers_that_cannot_be_are_refused(
     assert not (tmp_path / "x").exists()
 
 
+def test_one_trial_is_no_search(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 trials or more, for the first has the defaults"):
+        main(given(tmp_path / "x", search=1))
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_seeds_of_runs_and_trials_are_apart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the trials'"):
         main(given(tmp_path, seeds=SEARCH_SEED + 1))
@@ -558,12 +607,15 @@ def test_the_seeds_of_runs_and_trials_are_apart(tmp_path: Path) -> None:
 # ── sharing ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["unimodal_init:epochs=2", "umt:teacher_epochs=2"])
+@pytest.mark.parametrize("name", ["unimodal_init:alone_epochs=2", "umt:teacher_epochs=2"])
 def test_shared_trainings_change_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also where the other method has trained what this one needs."""
-    mine, other = job(Choice.parse(name)), job(Choice.parse("unimodal_init:epochs=2:freeze=False"))
+    mine, other = (
+        job(Choice.parse(name)),
+        job(Choice.parse("unimodal_init:alone_epochs=2:freeze=False")),
+    )
     make(other, tmp_path / "shared")
     make(mine, tmp_path / "shared")
     with monkeypatch.context() as patch:
@@ -584,17 +636,17 @@ def test_shared_trainings_change_no_result(
 
 def test_what_differs_is_not_shared(tmp_path: Path) -> None:
     """Another seed, other epochs alone, other rates of the encoders; the same again is."""
-    rates = Choice("unimodal_init+modality_lr", {"epochs": 1, "factors": {"hard": 2.0}})
-    once, twice = (Choice("unimodal_init", {"epochs": n}) for n in (1, 2))
+    rates = Choice("unimodal_init+modality_lr", {"alone_epochs": 1, "factors": {"hard": 2.0}})
+    once, twice = (Choice("unimodal_init", {"alone_epochs": n}) for n in (1, 2))
     for number, other in enumerate((job(once), job(once, 1), job(twice), job(rates)), start=1):
         make(other, tmp_path)
         assert len(list((tmp_path / "shared").glob("*/*/manifest.json"))) == 2 * number
-    make(job(Choice("unimodal_init", {"epochs": 1, "freeze": False})), tmp_path)
+    make(job(Choice("unimodal_init", {"alone_epochs": 1, "freeze": False})), tmp_path)
     assert len(list((tmp_path / "shared").glob("*/*/manifest.json"))) == 8
 
 
 def test_a_damaged_shared_training_is_made_again(tmp_path: Path) -> None:
-    first = Choice.parse("unimodal_init:epochs=1")
+    first = Choice.parse("unimodal_init:alone_epochs=1")
     make(job(first), tmp_path)
     for path in (tmp_path / "shared").glob("*/*/tensors.safetensors"):
         path.write_bytes(b"{")

@@ -57,7 +57,7 @@ def test_flops_and_memory_are_the_same_again(joint: Cost) -> None:
 
 def test_passes_and_pre_training_count(joint: Cost) -> None:
     assert of("agm").flops == pytest.approx(3 * joint.flops, rel=0.01)  # a pass without each
-    one, two = (of("unimodal_init", arguments={"epochs": n}).flops for n in (1, 2))
+    one, two = (of("unimodal_init", arguments={"alone_epochs": n}).flops for n in (1, 2))
     assert joint.flops / 4 < two - one < joint.flops  # an epoch of two, encoders and heads alone
 
 

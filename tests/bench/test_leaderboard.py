@@ -19,7 +19,7 @@ from equivox.bench.harm import significantly_below
 from equivox.bench.labels import is_yardstick
 from equivox.bench.latex import latex
 from equivox.bench.leaderboard import Leaderboard, Line, boards
-from equivox.bench.ranking import ranks
+from equivox.bench.ranking import rankings, ranks
 from equivox.bench.records import failures, records
 from equivox.bench.statistics import paired
 from equivox.bench.tables import COLUMNS, DAGGER, board_markdown, markdown, table
@@ -195,10 +195,38 @@ def test_a_yardstick_that_cannot_run_is_not_missed(tmp_path: Path) -> None:
     assert lines(tmp_path)["joint"].lacking == "no yardstick is tuned"
 
 
+def test_a_chain_is_a_method_where_one_of_it_is(tmp_path: Path) -> None:
+    for name in ("unimodal_losses+ogm_ge", "ogm_ge+unimodal_losses", "unimodal_losses+modality_lr"):
+        record(tmp_path, name, LFM)
+    record(tmp_path, "unimodal_losses", LOSSES)
+    found = lines(tmp_path)
+    assert board_of(tmp_path).best == "unimodal_losses+modality_lr"
+    for name in ("unimodal_losses+ogm_ge", "ogm_ge+unimodal_losses"):
+        assert (found[name].category, found[name].yardstick) == ("optimization", False)
+        assert found[name].reference == "unimodal_losses" and not math.isnan(found[name].p_holm)
+
+
 def test_two_protocols_are_not_compared_in_silence(out: Path) -> None:
     record(out, "umt", JOINT, fingerprint="xyz")
     assert "differ in their protocol" in lines(out)["umt"].lacking
     assert "differ in their protocol" not in lines(out)["lfm"].lacking
+
+
+def test_tuned_yardsticks_of_another_protocol_are_told(full: Path) -> None:
+    for name in (*YARDSTICKS, "lfm"):
+        record(full, name, JOINT, fingerprint="xyz")
+    said = "its runs and those that it is compared with differ in their protocol"
+    assert lines(full)["lfm"].lacking == said
+    assert lines(full, 4)["lfm"].complete
+
+
+@pytest.mark.parametrize(("other", "method"), [("joint", "lfm"), ("unimodal_losses", "mmpareto")])
+def test_so_are_others_that_a_difference_is_to(tmp_path: Path, other: str, method: str) -> None:
+    """Joint training, and the yardstick that lacks the mechanism alone."""
+    record(tmp_path, "ensemble", LOSSES)
+    record(tmp_path, other, JOINT, fingerprint="xyz")
+    record(tmp_path, method, LFM)
+    assert "differ in their protocol" in lines(tmp_path)[method].lacking
 
 
 # ── cost and ranks ──────────────────────────────────────────────────────────────────────────────
@@ -235,7 +263,10 @@ def test_ranks_are_over_boards(out: Path) -> None:
     assert found.ranks == {"joint": 1.5, "lfm": 1.5}
     assert set(found.left_out) == {"unimodal_losses", "ogm_ge"}
     assert "## Average ranks" in markdown(boards(out))
-    with pytest.raises(ValueError, match="two of `latent2`"):
+    record(out, "lfm", [0.4], data="xor")  # without a yardstick: it has only begun
+    assert rankings(boards(out)) == {0: found}
+    assert "Over 2 data sets" in markdown(boards(out))
+    with pytest.raises(ValueError, match="two of `"):
         ranks([*boards(out).values(), board_of(out)])
 
 
@@ -259,6 +290,16 @@ def test_latex_is_escaped_and_closed(out: Path) -> None:
     rows = [row for row in text.splitlines() if row.endswith(r" \\")]
     assert len({row.count("&") for row in rows}) == 1 and len(rows) == 5
     assert not {"_", "%"} & set(text.replace(r"\_", "").replace(r"\%", "").replace("{!}{%", ""))
+
+
+def test_latex_says_which_half_of_a_lopsided_interval(tmp_path: Path) -> None:
+    skewed = [0.99] * 15 + [0.5, 0.6, 0.7, 0.8, 0.9]
+    record(tmp_path, "joint", skewed)
+    found = lines(tmp_path)["joint"].metric
+    assert found.mean - found.low > found.high - found.mean
+    text = latex(boards(tmp_path))
+    assert rf"{found.mean:.3f} $\pm$ {found.mean - found.low:.3f}" in text
+    assert "the longer half where they differ" in text
 
 
 def test_marks_are_explained_once(out: Path) -> None:

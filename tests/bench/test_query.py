@@ -79,7 +79,9 @@ def test_many_runs_take_little(out: Path) -> None:
     ("text", "hint"),
     [
         ("SELECT test_acuracy FROM runs", '"test_accuracy"'),
-        ("SELECT * FROM rnus", "rnus"),
+        ("SELECT * FROM runz", "runz does not exist!\nDid you mean `runs`?\n"),
+        ("SELECT * FROM runs JOIN epohcs USING (folder)", "Did you mean `epochs`?"),
+        ("SELECT * FROM x", "Known are: epochs, failures, runs, trials."),
         ("SELEC 1", "syntax error"),
         ("", "Found nothing"),
         ("DROP TABLE runs", "Found DROP"),
@@ -117,6 +119,18 @@ def test_answers_are_tables_csv_and_json(out: Path, capsys: pytest.CaptureFixtur
     rows = list(csv.DictReader(io.StringIO(said("--csv"))))
     assert rows[1] == {"method": "joint", "seed": "1", "test_accuracy": "0.625"}
     assert json.loads(said("--json"))[1] == {"method": "joint", "seed": 1, "test_accuracy": 0.625}
+
+
+def test_json_has_null_where_a_number_is_none(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = out / "runs" / "some" / "joint" / "seed-0"
+    write(folder, "record.json", record("joint", 0, float("nan")))
+    text = "SELECT test_accuracy AS a, ['inf'::DOUBLE, 1.0::DOUBLE] AS b FROM runs WHERE seed = 0"
+    assert cli.main(["runs", f"{text} AND method = 'joint'", "--in", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [
+        {"a": None, "b": [None, 1.0]}
+    ]
 
 
 def test_without_a_query_the_columns_are_listed(

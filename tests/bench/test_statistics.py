@@ -114,6 +114,29 @@ def test_wilcoxon_is_exact_whatever_the_seeds() -> None:
     assert wilcoxon(many) == stats.wilcoxon(many).pvalue
 
 
+def test_the_rounding_of_metrics_breaks_no_ties() -> None:
+    """Accuracies of 1000 samples, which metrics hold in 32 bits."""
+    gains = [-6, 6, -6, 6, 9, -6]
+    theirs = [947, 912, 951, 934, 926, 940]
+    first, second = (
+        {seed: float(np.float32(right) / np.float32(1000)) for seed, right in enumerate(values)}
+        for values in ([a + b for a, b in zip(theirs, gains, strict=True)], theirs)
+    )
+    found = by_seed(first, second)
+    assert found == [gain / 1000 for gain in gains]
+    assert wilcoxon(found) == wilcoxon([float(gain) for gain in gains]) == 1.0
+    equal = paired({seed: value + 0.006 for seed, value in second.items()}, second)
+    assert (equal.low, equal.high) == pytest.approx((0.006, 0.006))
+    assert (equal.p, equal.detectable) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_differences_keep_their_digits_at_any_scale(scale: float) -> None:
+    found = by_seed({0: 0.25 * scale, 1: 0.5 * scale}, {0: 0.24999 * scale, 1: 0.75 * scale})
+    assert found == pytest.approx([1e-5 * scale, -0.25 * scale], rel=1e-3)
+    assert by_seed({0: 0.0}, {0: 0.0}) == [0.0]
+
+
 def test_holm_by_hand() -> None:
     found = holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": math.nan})
     assert found == pytest.approx({"b": 0.03, "c": 0.06, "a": 0.06})

@@ -8,20 +8,22 @@ import os
 import re
 import shlex
 import shutil
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.bench.recorded import cost, record
+from tests.bench.recorded import cost, fail, record
 from tests.report.browser import WIDER, Browser, binary, browsing
 
-from equivox import cli
+from equivox import cli, methods
 from equivox.bench.experiment import Experiment
 from equivox.bench.jobs import Choice, Job
-from equivox.bench.leaderboard import boards
+from equivox.bench.leaderboard import boards, is_yardstick
 from equivox.bench.making import make
 from equivox.bench.notation import signed
 from equivox.bench.search import choose, search_jobs
@@ -29,7 +31,7 @@ from equivox.bench.statistics import paired
 from equivox.report.site import commands, index, reading
 from equivox.report.site.building import build, pages
 from equivox.report.site.content import Content
-from equivox.report.site.lacking import incomplete
+from equivox.report.site.lacking import TRIALS, incomplete
 from equivox.report.site.strip import Strips
 
 HOSTILE = "<script>alert('x')</script><b> & \"more\""
@@ -125,21 +127,66 @@ def test_yardsticks_and_what_is_incomplete_are_said_to_be(texts: dict[str, str])
     index = texts["index.html"]
     assert index.count('class="yardstick"') > 0
     assert "best yardstick" in said(index)
+    assert "would find before Holm's correction" in said(index)
     assert "No line is complete yet" in said(index) and "2 of 5 seeds (5 lines)" in said(index)
     assert 'title="2 of 5 seeds' not in index  # it is said once
     assert "2 of 5 seeds (all)" in said(texts["data/latent2_samples=400.html"])
 
 
-def test_the_command_that_completes_a_comparison(compared: Path) -> None:
-    """It keeps the methods with their options, and adds the yardsticks that are lacking."""
-    content = Content(compared)
-    (written,) = re.findall(r"equivox compare[^<]*", incomplete(content))
-    words = shlex.split(html.unescape(written))
-    given = dict(zip(words[2::2], words[3::2], strict=True))
-    assert given["--seeds"] == "5" and given["--search"] == "2" and given["--epochs"] == "1"
-    assert given["--out"] == str(compared)
-    assert given["--data"].split(",") == content.data
-    assert {*content.methods, "ensemble", "modality_dropout"} <= {*given["--methods"].split(",")}
+def completing(out: Path) -> dict[tuple[str, int | None], Namespace]:
+    """The commands that complete a comparison, by data set and trials, as they are read again."""
+    written = re.findall(r"equivox compare[^<\n]*", html.unescape(incomplete(Content(out))))
+    every = [cli._parsed(shlex.split(command)[1:]) for command in written]
+    assert all((given.seeds, given.out) == (5, out) for given in every)
+    return {(given.data, given.search): given for given in every}
+
+
+def test_the_commands_that_complete_a_comparison(compared: Path) -> None:
+    """They keep the methods with their options, and add the yardsticks that are lacking."""
+    found = completing(compared)
+    assert found.keys() == {
+        *((SMALL.label, trials) for trials in (None, 2)),
+        *((OTHER.label, trials) for trials in (None, TRIALS)),
+    }
+    assert all(given.epochs == 1 for given in found.values())
+    defaults = {*found[SMALL.label, None].methods.split(",")}
+    assert {"joint", OGM.label, "ensemble", "modality_dropout"} <= defaults
+    tuned = {*found[OTHER.label, TRIALS].methods.split(",")}
+    assert tuned == {name for name in methods.names() if is_yardstick(name)}
+
+
+def described(out: Path, **settings: dict[str, Any]) -> None:
+    """Give the recorded runs their experiments, by data set."""
+    for folder in out.glob("runs/*/*/seed-*"):
+        data = folder.parts[-3]
+        told = {"experiment": Experiment(data, **settings.get(data, {})).to_json()}
+        (folder / "config.json").write_text(json.dumps(told))
+
+
+def test_each_board_is_completed_by_its_own_settings(tmp_path: Path) -> None:
+    for data in ("latent2", "xor"):
+        record(tmp_path, "joint", [0.8, 0.9], data=data)
+    described(tmp_path, latent2={"epochs": 3}, xor={"patience": 2})
+    found = completing(tmp_path)
+    settings = {key: (given.epochs, given.patience) for key, given in found.items()}
+    assert settings == {
+        **{("latent2", trials): (3, None) for trials in (None, TRIALS)},
+        **{("xor", trials): (None, 2) for trials in (None, TRIALS)},
+    }
+
+
+def test_what_no_command_completes_has_none(tmp_path: Path) -> None:
+    """Five seeds of everything, some of which diverged or have another protocol."""
+    for name in filter(is_yardstick, methods.names()):
+        for tuned in (0, 2):
+            record(tmp_path, name, [0.8] * 5, tuned=tuned)
+    record(tmp_path, "lfm", [0.8] * 4)
+    fail(tmp_path, "lfm", 4)
+    record(tmp_path, "umt", [0.8] * 5, fingerprint="xyz")
+    described(tmp_path)
+    found = incomplete(Content(tmp_path))
+    assert "2 of 16 lines are not complete yet: 4 of 5 seeds (1 line)" in said(found)
+    assert "equivox compare" not in found and "lacking" not in said(found)
 
 
 def test_a_method_that_was_refused_is_told_with_the_reason(texts: dict[str, str]) -> None:
@@ -187,6 +234,21 @@ def test_clear_is_what_remains_after_the_correction(
     assert words in " ".join(reading.of_board(board))
 
 
+def test_a_chain_has_the_facts_of_its_methods(compared: Path, tmp_path: Path) -> None:
+    out, label = copied(compared, tmp_path), "ogm_ge+mmcosine:alpha=0.5:mmcosine.scale=5.0"
+    for seed in (0, 1):
+        path = record_of(out, "ogm_ge_alpha=0.5", seed)
+        folder = shutil.copytree(path.parent, record_of(out, "chain", seed).parent)
+        chain = json.loads(path.read_bytes()) | {"method": label}
+        (folder / "record.json").write_text(json.dumps(chain))
+    found = pages(Content(out))
+    page = said(found[f"methods/{Choice.parse(label).folder}.html"])
+    assert "ev.OGMGE(alpha=0.5) + ev.MMCosine(scale=5.0)" in page
+    for words in ("OGM-GE + MMCosine, alpha=0.5", "CVPR 2022", "scale: (", "alpha: ("):
+        assert words in page
+    assert_links_lead_somewhere(found)
+
+
 def test_ranks_and_the_front_are_drawn(tmp_path: Path) -> None:
     gains = {"joint": 0.0, "ensemble": 0.02, "lfm": 0.03, "ogm_ge": 0.01}
     for data in ("latent2", "xor"):
@@ -194,9 +256,7 @@ def test_ranks_and_the_front_are_drawn(tmp_path: Path) -> None:
             record(tmp_path, name, [0.8 + gain, 0.81 + gain], data=data)
     for name, step in {"joint": 1.0, "ensemble": 2.0, "lfm": 1.5, "ogm_ge": 3.0}.items():
         cost(tmp_path, name, 1.0, 1.0, step)
-    for folder in tmp_path.glob("runs/*/*/seed-*"):
-        described = {"experiment": Experiment("latent2").to_json()}
-        (folder / "config.json").write_text(json.dumps(described))
+    described(tmp_path)
     text = index.page(Content(tmp_path), [])
     assert "LFM 1.0, Ensemble 2.0, OGM-GE 3.0, Joint 4.0." in text
     assert "Average rank over 2 data sets" in said(text)
@@ -207,6 +267,10 @@ def test_ranks_and_the_front_are_drawn(tmp_path: Path) -> None:
 
 
 def test_every_link_leads_somewhere(texts: dict[str, str]) -> None:
+    assert_links_lead_somewhere(texts)
+
+
+def assert_links_lead_somewhere(texts: dict[str, str]) -> None:
     found = {name: Words(text) for name, text in texts.items() if name.endswith("html")}
     for name, page in found.items():
         for link in page.links:
@@ -252,6 +316,19 @@ def test_the_command_of_a_board_makes_the_same_jobs(texts: dict[str, str]) -> No
     given = cli._parsed(shlex.split(command[0].split("<")[0])[1:])
     assert (given.data, given.methods, given.seeds) == (SMALL.label, LOSSES.label, 2)
     assert (given.epochs, given.search) == (1, 2)
+
+
+def test_early_stopping_is_told_and_repeated(compared: Path, tmp_path: Path) -> None:
+    out = copied(compared, tmp_path)
+    for name in ("result.json", "config.json"):
+        for path in out.glob(f"runs/{SMALL.folder}/*/*/{name}"):
+            found = json.loads(path.read_bytes())
+            found["protocol" if name == "result.json" else "experiment"]["patience"] = 7
+            path.write_text(json.dumps(found))
+    page = html.unescape(pages(Content(out))["data/latent2_samples=400.html"])
+    assert "epochs 1, patience 7" in said(page)
+    again = re.findall(r"equivox compare [^<\n]*", page)
+    assert len(again) == 6 and all("--patience 7" in command for command in again)
 
 
 @pytest.mark.parametrize("value", ["tanh", "0.3", "a b", True, 0.25, None, {"a": 1.0}, [1, 2]])

@@ -21,6 +21,7 @@ from equivox.bench.latex import latex
 from equivox.bench.leaderboard import boards
 from equivox.bench.making import Making, Outcome, work
 from equivox.bench.making import make as make_run
+from equivox.bench.notation import counted
 from equivox.bench.pace import Pace
 from equivox.bench.search import choose, search_jobs
 from equivox.bench.tables import markdown, table
@@ -62,7 +63,7 @@ class Comparison:
         self.given = given
         self.pace = Pace(given.budget)
         self.asked = self.finished = self.left = 0
-        self.problems: list[str] = []
+        self.problems: list[tuple[Job, Outcome]] = []
 
     def make(self, executor: Executor, data: Sequence[Choice], choices: Sequence[Choice]) -> None:
         """Make the trials, then the runs of all whose trials are finished."""
@@ -100,16 +101,21 @@ class Comparison:
         self.finished += outcome.what in ("made", "kept", "failed")
         self.left += outcome.what == "left"
         if outcome.what in FAULTS:
-            why = outcome.why or "another process is at it"
-            self.problems.append(f"{job}: {outcome.what}: {why}")
+            self.problems.append((job, outcome))
 
     def code(self) -> int:
-        """The exit code, after saying why."""
-        for line in self.problems:
-            told(line, FAILED)
+        """The exit code, after saying why; what others were busy with may have ended by now."""
+        broken = [
+            (job, outcome)
+            for job, outcome in self.problems
+            if outcome.what != "busy" or not job.ended(self.given.out)
+        ]
+        for job, outcome in broken:
+            why = outcome.why or "another process is at it"
+            told(f"{job}: {outcome.what}: {why}", FAILED)
         if self.left:
-            told(f"{self.left} runs are left. The same command makes them.", TERMINATED)
-        return FAILED if self.problems else TERMINATED if self.left else 0
+            told(f"{counted(self.left, 'run')} left. The same command makes the rest.", TERMINATED)
+        return FAILED if broken else TERMINATED if self.left else 0
 
 
 def write(out: Path) -> str:
@@ -148,6 +154,11 @@ def _check(given: argparse.Namespace, data: Sequence[Choice], choices: Sequence[
         raise ValueError(
             f"`--seeds` should be {SEARCH_SEED} or less, for that seed is the trials'. Found "
             f"{given.seeds}."
+        )
+    if given.search == 1:
+        raise ValueError(
+            "`--search` should be 2 trials or more, for the first has the defaults. Found 1. Ask "
+            "for more, or leave it out."
         )
     if given.slurm and given.executor != "submitit":
         raise ValueError("`--slurm` is for a cluster. Found none. Add `--executor submitit`.")

@@ -22,6 +22,7 @@ from typing import Any
 from equivox.bench.experiment import Experiment, assignment
 from equivox.bench.files import read_json, shaped
 from equivox.bench.folder import CONFIG, PREDICTIONS, read_experiment
+from equivox.bench.notation import counted
 from equivox.bench.records import FAILED, RECORD
 
 SEARCH_SEED = 10_000
@@ -74,7 +75,7 @@ class Job:
     patience: int | None = None
 
     def __str__(self) -> str:
-        tuned = f" tuned by {self.tuned} trials" if self.tuned else ""
+        tuned = f" tuned by {counted(self.tuned, 'trial')}" if self.tuned else ""
         which = f"seed {self.seed}" if self.trial is None else f"trial {self.trial}"
         return f"{self.data.label}, {self.method.label}{tuned}, {which}"
 
@@ -91,7 +92,7 @@ class Job:
 
     def experiment(self, out: Path) -> Experiment:
         """What to train; FileNotFoundError for a tuned job before its trials are compared."""
-        found = self._chosen(out) if self.tuned else self.arguments
+        found = self.searched(out) if self.tuned else self.arguments
         return Experiment(
             self.data.name,
             self.method.name,
@@ -102,7 +103,9 @@ class Job:
             patience=self.patience,
         )
 
-    def _chosen(self, out: Path) -> dict[str, Any]:
+    def searched(self, out: Path) -> dict[str, Any]:
+        """The hyper-parameters that its trials chose; ValueError where that file is damaged."""
+
         def made(found: Any) -> dict[str, Any]:
             arguments: dict[str, Any] = shaped(found, {"arguments": dict})["arguments"]
             Experiment(self.data.name, self.method.name, arguments=arguments)
@@ -155,7 +158,8 @@ def check(job: Job, out: Path) -> None:
     """Refuse what lies in the place of a run and is not, or no longer, that run.
 
     :raises ValueError: For a run of another configuration, or a finished one of which files were
-        deleted that its numbers are read from. Nothing is changed.
+        deleted that its numbers are read from, and for a damaged choice of hyper-parameters, which
+        is no refusal of the method. Nothing is changed.
     """
     folder = job.folder(out)
     if (folder / RECORD).exists():
@@ -166,6 +170,8 @@ def check(job: Job, out: Path) -> None:
                     "was deleted. Put it back, or delete the whole folder, and the run is made "
                     "again."
                 )
+    if job.tuned:
+        job.searched(out)
     if not (folder / CONFIG).exists():
         return
     for name, (there, here) in read_experiment(folder).differences(job.experiment(out)).items():

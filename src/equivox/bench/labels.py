@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from equivox.bench.jobs import Choice
 
+if TYPE_CHECKING:
+    from equivox.method import Method
+
 JOINT = "joint"
+YARDSTICK = "yardstick"
 WITHOUT_MECHANISM = {
     frozenset[str](): JOINT,
     frozenset({"unimodal losses"}): "unimodal_losses",
@@ -34,13 +38,18 @@ def title(method: str) -> str:
 
 
 def category(method: str) -> str:
-    """What a method changes, or "yardstick"; of a chain, that of its first."""
-    return str(_classes(method)[0].category)
+    """What a method changes, or "yardstick"; of a chain, that of the first that is none.
+
+    >>> category("ensemble"), category("unimodal_losses+ogm_ge")
+    ('yardstick', 'optimization')
+    """
+    found = (part.category for part in parts(method).values())
+    return next((name for name in found if name != YARDSTICK), YARDSTICK)
 
 
 def is_yardstick(method: str) -> bool:
-    """Whether a method is a simple baseline."""
-    return category(method) == "yardstick"
+    """Whether a method is a simple baseline, or a chain of nothing else."""
+    return category(method) == YARDSTICK
 
 
 def reference(method: str) -> str:
@@ -51,11 +60,13 @@ def reference(method: str) -> str:
     """
     if is_yardstick(method):
         return ""
-    used = frozenset().union(*(found.ingredients for found in _classes(method)))
+    used = frozenset().union(*(found.ingredients for found in parts(method).values()))
     return WITHOUT_MECHANISM.get(used, "")
 
 
-def _classes(method: str) -> list[Any]:
+def parts(method: str) -> dict[str, type[Method]]:
+    """The methods of a chain by their names; one, where it is no chain."""
     from equivox import methods
 
-    return [methods.get(name.strip()) for name in Choice.parse(method).name.split("+")]
+    names = [name.strip() for name in Choice.parse(method).name.split("+")]
+    return {name: methods.get(name) for name in names}

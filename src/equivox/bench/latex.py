@@ -53,7 +53,8 @@ def _caption(board: Leaderboard, data: str, tuned: int) -> str:
     said = [
         f"{heading(data, tuned)}.",
         opponent(board).replace("`", ""),
-        "Means over seeds ± half the 95 % interval; differences are paired by seed.",
+        "Means over seeds ± half the 95 % interval, the longer half where they differ; differences "
+        "are paired by seed.",
         f"{DAGGER} incomplete: {reasons}." if reasons else "",
     ]
     return " ".join(filter(None, said))

@@ -178,10 +178,15 @@ class Leaderboard:
                 found.append("no yardstick is tuned")
             elif self.tuned.absent:
                 found.append(f"too few seeds of {_listed(self.tuned.absent)}, tuned")
-        compared = self._records(name) + self._records(self.best)
-        if len({run["fingerprint"] for run in compared}) > 1:
-            found.append("its runs and those of the best yardstick differ in their protocol")
+        if len({run["fingerprint"] for run in self._compared(name)}) > 1:
+            found.append("its runs and those that it is compared with differ in their protocol")
         return found
+
+    def _compared(self, name: str) -> list[Mapping[str, Any]]:
+        """The runs of a method and of all that its line has a difference to."""
+        tuned = self.tuned._records(self.tuned.best) if self.tuned else []
+        others = (name, self.best, JOINT, reference(name))
+        return [*tuned, *(run for other in others for run in self._records(other))]
 
     def _records(self, name: str) -> list[Mapping[str, Any]]:
         return list(self.runs.get(name, {}).values())

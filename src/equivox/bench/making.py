@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from equivox.bench import checkpoint
 from equivox.bench.executors import Executor, Lost, Task
 from equivox.bench.files import write
-from equivox.bench.folder import BEST, CONFIG, LAST
+from equivox.bench.folder import BEST, CONFIG, LAST, RESULT, read_metrics
 from equivox.bench.jobs import Job, check
 from equivox.bench.measure import contributions, probes
 from equivox.bench.pace import Pace
@@ -61,13 +61,15 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     resume = (folder / CONFIG).exists()
     if not resume and folder.exists():
         shutil.rmtree(folder)  # cut off before it had begun
+    trained = _trained(folder)
     try:
         experiment = job.experiment(out)
         with recalling(Shared(out / "shared" / job.data.folder, experiment, folder)):
             result = train(experiment, folder, resume=resume)
     except (FloatingPointError, ValueError, TypeError) as error:
         # It diverged, or was refused. What comes later, such as a damaged checkpoint, is a fault.
-        if not isinstance(error, FloatingPointError) and (folder / LAST).exists():
+        accepted = trained or (folder / LAST).exists()
+        if accepted and not isinstance(error, FloatingPointError):
             raise
         folder.mkdir(parents=True, exist_ok=True)
         told = {"error": str(error), "kind": type(error).__name__}
@@ -80,6 +82,11 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     if result.balancer is not None:
         result.balancer.detach()  # it and its optimizer hold each other: so they are let go at once
     return "made"
+
+
+def _trained(folder: Path) -> bool:
+    """Whether there are results of an epoch: the method was accepted then."""
+    return (folder / RESULT).exists() or bool(read_metrics(folder))
 
 
 def _names(job: Job) -> dict[str, Any]:

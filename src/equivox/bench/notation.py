@@ -20,8 +20,17 @@ def signed(number: float) -> str:
 
 
 def plus_minus(half: float) -> str:
-    """Half the width of an interval; empty where one seed gives none."""
+    """The longer half of an interval; empty where one seed gives none."""
     return "" if math.isnan(half) else f" ± {half:.3f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things whose plural ends in s.
+
+    >>> counted(1, "data set"), counted(2, "run")
+    ('1 data set', '2 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def p_text(p: float) -> str:

@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from equivox.bench.files import shaped
 from equivox.console import show
+from equivox.errors import nearest
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,8 +61,7 @@ def main(given: argparse.Namespace) -> int:
         return 0
     found = query(given.folder, given.query)
     if given.json:
-        rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-        print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+        print(_json(found))
     elif given.csv:
         print(_csv(found), end="")
     else:
@@ -83,9 +84,15 @@ def query(folder: Path, text: str) -> Answer:
             return Answer(found.columns, found.fetchall())
     except duckdb.Error as error:
         raise ValueError(
-            f"The query should be one that DuckDB can answer. Found: {error}\n`equivox runs --in "
-            f"{folder}` lists the columns."
+            f"The query should be one that DuckDB can answer. Found: {_told(str(error))}\n"
+            f"`equivox runs --in {folder}` lists the columns."
         ) from error
+
+
+def _told(error: str) -> str:
+    """What DuckDB says; where it would name a near table of its own, with one of these."""
+    missing = r"(Table with name (.+) does not exist!)(\nDid you mean .*)?"
+    return re.sub(missing, lambda found: f"{found[1]}\n{nearest(found[2], FILES)}", error)
 
 
 def columns(folder: Path) -> Answer:
@@ -182,6 +189,20 @@ def _csv(found: Answer) -> str:
     writer.writerow(found.columns)
     writer.writerows(found.rows)
     return stream.getvalue()
+
+
+def _json(found: Answer) -> str:
+    rows = [dict(zip(found.columns, map(_plain, row), strict=True)) for row in found.rows]
+    return json.dumps(rows, indent=1, ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """A value with null in the place of numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from equivox.bench.leaderboard import Leaderboard
+from equivox.bench.leaderboard import Key, Leaderboard
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,19 @@ class Ranking:
     critical: float
     cliques: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
+
+
+def rankings(boards: Mapping[Key, Leaderboard]) -> dict[int, Ranking]:
+    """The average ranks by the number of trials, where there are several data sets and methods.
+
+    Over the boards that have a yardstick: others have only begun.
+    """
+    groups: dict[int, list[Leaderboard]] = {}
+    for (_, tuned), board in boards.items():
+        if board.best:
+            groups.setdefault(tuned, []).append(board)
+    every = {tuned: ranks(group) for tuned, group in groups.items() if len(group) > 1}
+    return {tuned: found for tuned, found in every.items() if len(found.ranks) > 1}
 
 
 def ranks(boards: Iterable[Leaderboard]) -> Ranking:

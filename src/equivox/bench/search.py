@@ -17,7 +17,7 @@ from typing import Any
 from equivox.bench.experiment import Experiment
 from equivox.bench.files import read_json, shaped, write
 from equivox.bench.jobs import SEARCH_SEED, Choice, Job, chosen
-from equivox.bench.notation import duration
+from equivox.bench.notation import counted, duration
 from equivox.bench.records import RECORD, read
 from equivox.methods import get
 
@@ -118,7 +118,7 @@ def cost(out: Path, data: str, tuned: int) -> str:
         return ""
     made = sum(one["trials"] for one in found)
     seconds = sum(one["search_seconds"] for one in found)
-    return f"{made} trials, {duration(seconds)} of training"
+    return f"{counted(made, 'trial')}, {duration(seconds)} of training"
 
 
 def _cost(found: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from equivox.bench.cost import pareto
 from equivox.bench.leaderboard import Key, Leaderboard, Line, is_yardstick
-from equivox.bench.notation import number, p_text, plus_minus, signed
-from equivox.bench.ranking import Ranking, ranks
+from equivox.bench.notation import counted, number, p_text, plus_minus, signed
+from equivox.bench.ranking import Ranking, rankings
 from equivox.bench.search import cost
 from equivox.bench.statistics import Difference, Interval
 
@@ -28,7 +28,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def heading(data: str, tuned: int) -> str:
     """What a board is of."""
-    return f"{data}, tuned by {tuned} {'trials' if tuned > 1 else 'trial'}" if tuned else data
+    return f"{data}, tuned by {counted(tuned, 'trial')}" if tuned else data
 
 
 # ── Markdown ────────────────────────────────────────────────────────────────────────────────────
@@ -37,11 +37,8 @@ def heading(data: str, tuned: int) -> str:
 def markdown(boards: Mapping[Key, Leaderboard]) -> str:
     """Every board under a heading, then the ranks over the boards of one number of trials."""
     parts = [f"## {heading(*key)}\n\n{board_markdown(board)}" for key, board in boards.items()]
-    for trials in dict.fromkeys(tuned for _, tuned in boards):
-        found = ranks(board for (_, tuned), board in boards.items() if tuned == trials)
-        if len(found.data) > 1 and len(found.ranks) > 1:
-            title = heading("Average ranks", trials)
-            parts.append(f"## {title}\n\n{ranking_markdown(found)}")
+    for trials, found in rankings(boards).items():
+        parts.append(f"## {heading('Average ranks', trials)}\n\n{ranking_markdown(found)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -33,7 +33,8 @@ def add(commands: Any) -> Parser:
         "--search",
         type=positive,
         metavar="TRIALS",
-        help="choose hyper-parameters on validation data, with so many trials for every method",
+        help="choose hyper-parameters on validation data, with so many trials for every method: "
+        "2 or more, for the first has the defaults",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder")
     parser.add_argument("--jobs", type=positive, default=2, help="runs at a time (2)")

@@ -30,7 +30,7 @@ def add(commands: Any) -> Parser:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV")
-    form.add_argument("--json", action="store_true", help="print a list of objects")
+    form.add_argument("--json", action="store_true", help="print a list of objects, NaN as null")
     return parser
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equivox.bench.leaderboard import Line
-from equivox.bench.notation import p_text, signed
+from equivox.bench.notation import counted, p_text, signed
 from equivox.bench.statistics import Difference
 from equivox.report.page import joined, tag
 from equivox.report.site.document import Cell
@@ -96,7 +96,7 @@ def _small(text: str) -> str:
 
 def settings(tuned: int) -> str:
     """How hyper-parameters were chosen, in words."""
-    return f"{tuned} trials" if tuned else "defaults"
+    return counted(tuned, "trial") if tuned else "defaults"
 
 
 def arguments(given: Mapping[str, Any]) -> str:
@@ -122,8 +122,8 @@ def _mechanism(line: Line) -> Cell:
 
 def _runs(line: Line, up: str, telling: bool) -> Cell:
     """How many, and what makes the line incomplete."""
-    many = f"{line.metric.seeds} seeds" if line.metric.seeds > 1 else "1 seed"
-    link = tag("a", many, href=up + runs_of(line.data, line.method, line.tuned))
+    runs = up + runs_of(line.data, line.method, line.tuned)
+    link = tag("a", counted(line.metric.seeds, "seed"), href=runs)
     failed = f"{line.failed} failed" if line.failed else ""
     why = up + lacking_of(line.data, line.tuned)
     told = telling and not line.complete

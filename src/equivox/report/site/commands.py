@@ -48,7 +48,7 @@ def compare(
     data: Sequence[str],
     methods: Sequence[str],
     seeds: int,
-    epochs: int | None,
+    like: Experiment,
     tuned: int,
     out: str = AGAIN,
 ) -> str:
@@ -56,12 +56,18 @@ def compare(
 
     Every method there is, is "all".
 
-    >>> compare(["latent2"], ["joint", "lfm"], 5, None, 0)
-    'equivox compare --data latent2 --methods joint,lfm --seeds 5 --out again'
+    :param like: Of which the epochs and the patience are.
+
+    >>> compare(["latent2"], ["joint", "lfm"], 5, Experiment("latent2", patience=3), 0)
+    'equivox compare --data latent2 --methods joint,lfm --seeds 5 --patience 3 --out again'
     """
     some = "all" if set(methods) == set(names()) else ",".join(methods)
     words = ["equivox", "compare", "--data", ",".join(data), "--methods", some]
     words += ["--seeds", str(seeds)]
-    given: Mapping[str, int | None] = {"--epochs": epochs, "--search": tuned or None}
+    given: Mapping[str, int | None] = {
+        "--epochs": like.epochs,
+        "--patience": like.patience,
+        "--search": tuned or None,
+    }
     words += [word for option, n in given.items() if n is not None for word in (option, str(n))]
     return shlex.join([*words, "--out", out])

@@ -11,7 +11,7 @@ from equivox.bench.experiment import Experiment
 from equivox.bench.files import Shape, read_json, shaped
 from equivox.bench.folder import CONFIG, RESULT, read_experiment
 from equivox.bench.leaderboard import Key, Leaderboard, Line, boards, is_yardstick
-from equivox.bench.ranking import Ranking, ranks
+from equivox.bench.ranking import Ranking, rankings
 from equivox.bench.records import RECORD
 
 _WAY_OUT = "Delete the run's folder: the comparison's command makes its run again."
@@ -57,16 +57,8 @@ class Content:
 
     @cached_property
     def rankings(self) -> dict[int, Ranking]:
-        """The average ranks by the number of trials, where there are several data sets.
-
-        Over the boards that have a yardstick: others have only begun.
-        """
-        groups: dict[int, list[Leaderboard]] = {}
-        for (_, tuned), board in self.boards.items():
-            if board.best:
-                groups.setdefault(tuned, []).append(board)
-        every = {tuned: ranks(found) for tuned, found in groups.items() if len(found) > 1}
-        return {tuned: found for tuned, found in every.items() if len(found.ranks) > 1}
+        """The average ranks by the number of trials."""
+        return rankings(self.boards)
 
     @property
     def by_rank(self) -> list[str]:
@@ -87,6 +79,10 @@ class Content:
         """Its lines, each with its board."""
         every = [(board, line) for board in self.boards.values() for line in board.lines]
         return [(board, line) for board, line in every if line.method == method]
+
+    def example(self, board: Leaderboard) -> Mapping[str, Any]:
+        """A run of the best yardstick, or of the first line: what it trained, the others share."""
+        return next(iter(board.runs[board.best or board.lines[0].method].values()))
 
     def experiment(self, run: Mapping[str, Any]) -> Experiment:
         """What a run trained."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from equivox.bench.labels import category
 from equivox.bench.leaderboard import JOINT, Leaderboard, Line, is_yardstick, title
-from equivox.bench.notation import signed
+from equivox.bench.notation import counted, signed
 from equivox.report.page import Markup, joined, marked, tag
 from equivox.report.parts import section
 from equivox.report.site import reading
@@ -50,7 +51,8 @@ _WORDS = {
     "Over …": "The difference paired by seed, with its 95 % interval.",
     "p (Holm)": "Of the paired t-test against the best yardstick, corrected by Holm for all "
     f"methods of the board. ▲ and ▼ are clearly above and below it: corrected p below {SURE:g}.",
-    "Detectable": "The true difference that four of five such experiments would find.",
+    "Detectable": "The true difference that four of five such experiments would find before Holm's "
+    "correction; to be found after it as well it has to be larger.",
     "Mechanism effect": "The difference to the yardstick that has the method's ingredients and not "
     "its mechanism, which is named.",
     "Harm": "The share of seeds in which the method is worse than the best yardstick, sample by "
@@ -95,10 +97,8 @@ def _counted(content: Content) -> str:
     runs = sum(line.metric.seeds for line in content.lines)
     failed = sum(len(x) for b in content.boards.values() for x in b.failures.values())
     also = f", and {failed} that failed" if failed else ""
-    return (
-        f"{len(content.methods)} methods and yardsticks on {len(content.data)} data sets: {runs} "
-        f"runs{also}."
-    )
+    methods, data = counted(len(content.methods), "method"), counted(len(content.data), "data set")
+    return f"{methods}, yardsticks included, on {data}: {counted(runs, 'run')}{also}."
 
 
 def _reading(content: Content) -> list[Markup]:
@@ -222,7 +222,7 @@ def _ranks(content: Content) -> list[Markup]:
 
 
 def _heading(tuned: int) -> str:
-    return f"Tuned by {tuned} trials. " if tuned else ""
+    return f"Tuned by {counted(tuned, 'trial')}. " if tuned else ""
 
 
 def _costs(content: Content) -> list[Markup]:
@@ -256,16 +256,13 @@ def _data_sets(content: Content) -> Markup:
 
 def _methods(content: Content) -> list[Markup]:
     """Links by category, yardsticks first."""
-    from equivox import methods
-    from equivox.bench.jobs import Choice
-
     groups: dict[str, list[str]] = {}
     for method in content.methods:
-        groups.setdefault(methods.get(Choice.parse(method).name).category, []).append(method)
+        groups.setdefault(category(method), []).append(method)
     found = []
-    for category, names in groups.items():
+    for changed, names in groups.items():
         links = [tag("li", tag("a", title(n), href=method_page(n))) for n in names]
-        found += [tag("h3", category.capitalize()), tag("ul", *links, class_="columns")]
+        found += [tag("h3", changed.capitalize()), tag("ul", *links, class_="columns")]
     return found
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equivox.bench.leaderboard import Key, Leaderboard, Line, title
-from equivox.bench.notation import p_text
+from equivox.bench.notation import counted, p_text
+from equivox.bench.result import SETTINGS
 from equivox.bench.tables import lacking
 from equivox.report.page import Markup, code, marked, table, tag
 from equivox.report.parts import section, terms
@@ -35,7 +36,7 @@ def page(content: Content, data: str, strips: Mapping[Key, Strips]) -> str:
 
 
 def _sections(content: Content, tuned: int, found: Leaderboard, strips: Strips) -> list[Markup]:
-    also = f", tuned by {tuned} trials" if tuned else ""
+    also = f", tuned by {counted(tuned, 'trial')}" if tuned else ""
     return [
         section(
             anchor("board", tuned),
@@ -86,7 +87,7 @@ def _more(line: Line) -> list[Cell]:
 def _notes(found: Leaderboard, name_: str) -> list[Markup]:
     """What makes lines incomplete, and what has none."""
     told = [tag("li", reason) for reason in lacking(found)]
-    link = tag("a", "The command that makes what is lacking.", href=f"{ROOT}{INDEX}#reading")
+    link = tag("a", "How to make the runs that are lacking.", href=f"{ROOT}{INDEX}#reading")
     heading = tag("h3", "Incomplete lines", id=name_)
     notes = [heading, tag("ul", *told), tag("p", link)] if told else []
     told = [
@@ -106,7 +107,8 @@ def _chosen(found: Leaderboard, tuned: int) -> Markup:
         for line in found.lines
     ]
     heads = ("method", "hyper-parameters")
-    chosen = table(f"The best of {tuned} trials on the validation data", heads, rows)
+    best = f"The best of {counted(tuned, 'trial')} on the validation data"
+    chosen = table(best, heads, rows)
     return section(f"chosen-{tuned}", "Hyper-parameters", tag("div", chosen, class_="words"))
 
 
@@ -114,8 +116,7 @@ def _protocol(content: Content, found: Leaderboard) -> list[Markup]:
     """What the runs share; said by one of them, and whether the others have the same."""
     every = [run for runs in found.runs.values() for run in runs.values()]
     prints = sorted({run["fingerprint"] for run in every})
-    first = next(iter(found.runs.get(found.best or found.lines[0].method, {}).values()))
-    protocol = content.protocol(first)
+    protocol = content.protocol(content.example(found))
     notice = "Not all of these runs are comparable: they have several fingerprints."
     return [
         *([tag("p", notice, class_="notice")] if len(prints) > 1 else []),
@@ -130,7 +131,7 @@ def _protocol(content: Content, found: Leaderboard) -> list[Markup]:
 
 def _facts(protocol: Mapping[str, Any]) -> dict[str, str]:
     shapes, encoders = protocol["shapes"], protocol["encoders"]
-    recipe = ("optimizer", "lr", "momentum", "weight_decay", "clip", "batch_size", "epochs")
+    recipe = (*SETTINGS, "patience")
     return {
         "Task": protocol["task"],
         "Samples": ", ".join(f"{n:,} {split}" for split, n in protocol["samples"].items()),

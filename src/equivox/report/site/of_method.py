@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
-from equivox import methods
 from equivox.bench.jobs import Choice
+from equivox.bench.labels import parts
 from equivox.bench.leaderboard import Key, Line, title
 from equivox.catalogue import papers
 from equivox.method import Method
-from equivox.report.page import Markup, marked, table, tag
+from equivox.report.page import Markup, joined, marked, table, tag
 from equivox.report.parts import section, terms
 from equivox.report.site import reading
 from equivox.report.site.cells import HEADS, arguments, cells, settings
@@ -44,35 +45,50 @@ def page(content: Content, method: str, strips: Mapping[Key, Strips]) -> str:
 
 
 def _summary(method: str) -> str:
-    return (inspect.getdoc(_class(method)) or "").partition("\n")[0]
-
-
-def _class(method: str) -> type[Method]:
-    return methods.get(Choice.parse(method).name)
+    every = (inspect.getdoc(kind) or "" for kind in parts(method).values())
+    return " ".join(text.partition("\n")[0] for text in every)
 
 
 def _facts(method: str) -> Markup:
-    """What is known of it without running it."""
-    name, kind = Choice.parse(method).name, _class(method)
+    """What is known of it without running it; of a chain, of each of its methods."""
+    name, built = tag("code", method), tag("code", _built(method))
+    known = {part: _known(part, kind) for part, kind in parts(method).items()}
+    if len(known) == 1:
+        return terms({"Name": name, **next(iter(known.values())), "In Python": built})
+    each = [joined(tag("h2", title(part)), terms(facts)) for part, facts in known.items()]
+    return joined(terms({"Name": name, "In Python": built}), *each)
+
+
+def _known(name: str, kind: type[Method]) -> dict[str, str]:
     paper = next((p for p in papers() if p["key"] == name), None)
     signature = inspect.signature(kind).parameters.values()
     needs = [words for flag, words in _NEEDS.items() if getattr(kind, flag)]
-    return terms(
-        {
-            "Name": tag("code", method),
-            "Paper": _paper(paper) if paper else "",
-            "Category": kind.category,
-            "Ingredients": ", ".join(sorted(kind.ingredients)) or "none besides its mechanism",
-            "Fidelity": kind.fidelity,
-            "Tasks": ", ".join(kind.tasks),
-            "Needs": ", ".join(needs),
-            "Defaults": ", ".join(
-                f"{p.name} = {p.default!r}" for p in signature if p.kind is p.KEYWORD_ONLY
-            ),
-            "Search space": "; ".join(f"{k}: {v}" for k, v in kind.search_space.items()),
-            "In Python": tag("code", f"ev.{kind.__name__}()"),
-        }
+    return {
+        "Paper": _paper(paper) if paper else "",
+        "Category": kind.category,
+        "Ingredients": ", ".join(sorted(kind.ingredients)) or "none besides its mechanism",
+        "Fidelity": kind.fidelity,
+        "Tasks": ", ".join(kind.tasks),
+        "Needs": ", ".join(needs),
+        "Defaults": ", ".join(
+            f"{p.name} = {p.default!r}" for p in signature if p.kind is p.KEYWORD_ONLY
+        ),
+        "Search space": "; ".join(f"{k}: {v}" for k, v in kind.search_space.items()),
+    }
+
+
+def _built(method: str) -> str:
+    """The expression that builds it, with the arguments of its label."""
+    given = Choice.parse(method).options
+    return " + ".join(
+        f"ev.{kind.__name__}({_own(name, kind, given)})" for name, kind in parts(method).items()
     )
+
+
+def _own(name: str, kind: type[Method], given: Mapping[str, Any]) -> str:
+    own = {key.removeprefix(f"{name}."): value for key, value in given.items()}
+    known = inspect.signature(kind).parameters
+    return ", ".join(f"{key}={value!r}" for key, value in own.items() if key in known)
 
 
 def _paper(paper: Mapping[str, str | None]) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from equivox.bench.leaderboard import Leaderboard, Line, title
-from equivox.bench.notation import plus_minus, signed
+from equivox.bench.notation import counted, plus_minus, signed
 from equivox.report.site.cells import verdict
 from equivox.report.site.content import Content, Found
 
@@ -54,9 +54,9 @@ def of_board(board: Leaderboard) -> list[str]:
         return [*said, "One seed does not tell how the methods compare with it."]
     kept = found.methods - len(found.above) - len(found.below)
     said.append(
-        f"Of {_methods(found.methods)}, {len(found.above)} {_are(len(found.above))} clearly above "
-        f"it after Holm's correction{_named(found.above)}, {len(found.below)} clearly below, and "
-        f"{kept} cannot be told from it."
+        f"Of {counted(found.methods, 'method')}, {len(found.above)} {_are(len(found.above))} "
+        f"clearly above it after Holm's correction{_named(found.above)}, {len(found.below)} "
+        f"clearly below, and {kept} cannot be told from it."
     )
     said.append(
         f"Against joint training alone, {found.over_joint} would look better and "
@@ -75,10 +75,11 @@ def of_all(content: Content) -> list[str]:
         return ["One seed, or yardsticks alone: nothing can be said about methods."]
     some = sum(bool(c.above) for c in counts)
     said = [
-        f"On {some} of {len(counts)} boards a method is clearly above the best yardstick after "
-        "Holm's correction. A board is a data set, with default or with tuned hyper-parameters.",
-        f"Of {pairs} pairs of a method and a board, {joint} are above joint training; {above} are "
-        f"above the best yardstick, and {below} below it.",
+        f"On {some} of {counted(len(counts), 'board')} a method is clearly above the best "
+        "yardstick after Holm's correction. A board is a data set, with default or with tuned "
+        "hyper-parameters.",
+        f"Of {counted(pairs, 'pair')} of a method and a board, {joint} {_are(joint)} above joint "
+        f"training; {above} {_are(above)} above the best yardstick, and {below} below it.",
     ]
     won = Counter(line.title for c in counts for line in c.above)
     if won:
@@ -97,13 +98,13 @@ def of_method(found: Found) -> list[str]:
         best = [board for board, line in found if board.best == line.method]
         return [
             "A yardstick: a simple baseline that every method has to beat. It is the best one on "
-            f"{len(best)} of {len(found)} boards."
+            f"{len(best)} of {counted(len(found), 'board')}."
         ]
     lines = [line for _, line in found]
     up, down = _of(lines, "up"), _of(lines, "down")
     said = [
-        f"On {len(up)} of {len(lines)} boards it is clearly above the best yardstick after Holm's "
-        f"correction{_where(up)}, on {len(down)} clearly below."
+        f"On {len(up)} of {counted(len(lines), 'board')} it is clearly above the best yardstick "
+        f"after Holm's correction{_where(up)}, on {len(down)} clearly below."
     ]
     joint = [line for line in lines if line.over_joint is not None and line.over_joint.low > 0]
     return [*said, f"It is above joint training on {len(joint)}{_where(joint)}."]
@@ -125,10 +126,6 @@ def _named(lines: Sequence[Line]) -> str:
 def _where(lines: Sequence[Line]) -> str:
     names = [f"`{line.data}`" + (", tuned" if line.tuned else "") for line in lines]
     return f" ({'; '.join(names)})" if names else ""
-
-
-def _methods(number: int) -> str:
-    return "1 method" if number == 1 else f"{number} methods"
 
 
 def _are(number: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equivox.bench.leaderboard import Leaderboard
+from equivox.bench.notation import counted
 from equivox.bench.result import worth
 from equivox.report.page import Markup, code, joined, marked, table, tag
 from equivox.report.site import commands
@@ -25,19 +26,19 @@ def runs(content: Content, board: Leaderboard) -> Markup:
 def again(content: Content, board: Leaderboard, methods: Sequence[str]) -> str:
     """The command that makes the runs of some methods again."""
     some = board.lines[0]
-    first = next(run for name in board.runs for run in board.runs[name].values())
+    theirs = [run for name in methods for run in board.runs.get(name, {}).values()]
+    like = content.experiment(next(iter(theirs), content.example(board)))
     made = [board.runs.get(name, {}) for name in methods] + [
         board.failures.get(name, {}) for name in methods
     ]
     seeds = max(seed for found in made for seed in found) + 1
-    epochs = content.experiment(first).epochs
-    return commands.compare([some.data], methods, seeds, epochs, some.tuned)
+    return commands.compare([some.data], methods, seeds, like, some.tuned)
 
 
 def _of_method(content: Content, board: Leaderboard, name: str) -> Markup:
     found = [run for _, run in sorted(board.runs.get(name, {}).items())]
     failed = board.failures.get(name, {})
-    told = [f"{len(found)} runs", *([f"{len(failed)} failed"] if failed else [])]
+    told = [counted(len(found), "run"), *([f"{len(failed)} failed"] if failed else [])]
     singly = [commands.train(content.experiment(run), run["folder"]) for run in found]
     inside = [
         table(f"Runs of {name}", _HEADS, [_row(run) for run in found]) if found else "",
