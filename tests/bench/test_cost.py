@@ -123,3 +123,7 @@ def test_a_damaged_cost_is_named(tmp_path: Path) -> None:
     path.write_text('{"data": "latent2", "method": "joint"}')
     with pytest.raises(ValueError, match=r"record.json` should hold a cost. Found: no `flops`"):
         costs(tmp_path)
+
+
+def test_a_step_of_joint_training_is_the_unit() -> None:
+    assert measure(Experiment("latent2", epochs=1)).step == 1

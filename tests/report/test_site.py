@@ -32,6 +32,7 @@ from equivox.report.site import commands, index, reading
 from equivox.report.site.building import build, pages
 from equivox.report.site.content import Content
 from equivox.report.site.lacking import TRIALS, incomplete
+from equivox.report.site.scatter import Point, scatter
 from equivox.report.site.strip import Strips
 
 HOSTILE = "<script>alert('x')</script><b> & \"more\""
@@ -564,3 +565,14 @@ def test_paper_shows_the_tables_whole(browser: Browser, site: Path) -> None:
     assert not browser.evaluate(cut)
     assert not browser.evaluate("document.querySelector('form.filters').checkVisibility()")
     browser.send("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize(
+    ("costs", "marks"),
+    [((0.5, 4.0), ["0.5", "1", "2"]), ((0.98, 1.45), ["1", "1.5"]), ((1.0, 1.0), ["1", "1.1"])],
+)
+def test_an_axis_of_costs_has_two_marks_or_more(costs: tuple[float, ...], marks: list[str]) -> None:
+    points = [Point("joint", "Joint", cost, 0.9, yardstick=True, link="") for cost in costs]
+    drawn = scatter("latent2", "step", points, ["joint"], 0.5)
+    found = re.findall(r"<text[^>]*>([0-9.]+)</text>", str(drawn))
+    assert set(marks) <= set(found)

@@ -83,8 +83,9 @@ def measure(experiment: Experiment, device: str = "cpu") -> Cost:
         data = _small(experiment.resolved(experiment.load()))
         flops, memory = _counted(experiment, data, device)
         joint = replace(experiment, method="joint", arguments={})
-        mine, others = _timed([_built(e, data, device) for e in (experiment, joint)])
-    return Cost(flops, memory, fmean(mine), fmean(mine) / fmean(others))
+        mine, others = _timed([experiment, joint], data, device)
+    same = experiment.method == joint.method
+    return Cost(flops, memory, mine, 1.0 if same else mine / others)
 
 
 # ── a training in small ─────────────────────────────────────────────────────────────────────────
@@ -157,11 +158,19 @@ def _peak(update: Callable[[], None], memory: Any) -> float:
 # ── timing ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _timed(trainings: list[Training]) -> list[list[float]]:
-    """Seconds of a batch, epoch by epoch, of trainings that take turns."""
-    epochs = range(trainings[0].experiment.epochs or 1)
-    rows = [[_seconds(training) for training in trainings] for _ in epochs]
-    return [list(column) for column in zip(*rows, strict=True)]
+def _timed(experiments: list[Experiment], data: MultimodalData, device: str) -> list[float]:
+    """The mean seconds of a batch, of trainings that take turns and the lead by turns.
+
+    What is done for the first time takes longer, so an epoch of each is made and not counted.
+    """
+    for experiment in experiments:
+        _seconds(_built(experiment, data, device))
+    trainings = [_built(experiment, data, device) for experiment in experiments]
+    found: list[list[float]] = [[] for _ in trainings]
+    for epoch in range(trainings[0].experiment.epochs or 1):
+        for i in range(len(trainings))[:: 1 if epoch % 2 else -1]:
+            found[i].append(_seconds(trainings[i]))
+    return [fmean(seconds) for seconds in found]
 
 
 def _seconds(training: Training) -> float:

@@ -65,16 +65,25 @@ class _Axes:
         share = (max(metric, self.low) - self.low) / (self.ticks[-1] - self.low)
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share, 1)
 
+    def _marks(self) -> list[float]:
+        """Round costs on the axis: of the coarsest steps that give two of them or more."""
+        low, high = (math.exp(end) for end in self.costs)
+        for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + i / 10 for i in range(90))):
+            every = [step * 10.0**power for power in range(-2, 4) for step in steps]
+            found = [round(cost, 6) for cost in every if low <= cost <= high]
+            if len(found) > 1:
+                return found
+        return []
+
     def drawn(self, label: str) -> list[Markup]:
         """Lines, numbers and the label."""
         digits = max(1, -math.floor(math.log10(self.ticks[1] - self.ticks[0]) + 1e-9))
         floor = HEIGHT - _BOTTOM
         found = [_line(_LEFT, WIDTH - _RIGHT, self.y(t), self.y(t)) for t in self.ticks]
         found += [_text(f"{t:.{digits}f}", _LEFT - 6, self.y(t) + 4, "end") for t in self.ticks]
-        for cost in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
-            if self.costs[0] <= math.log(cost) <= self.costs[1]:
-                found.append(_line(self.x(cost), self.x(cost), floor, floor + 4))
-                found.append(_text(f"{cost:g}", self.x(cost), floor + 17, "middle"))
+        for cost in self._marks():
+            found.append(_line(self.x(cost), self.x(cost), floor, floor + 4))
+            found.append(_text(f"{cost:g}", self.x(cost), floor + 17, "middle"))
         middle = (WIDTH + _LEFT - _RIGHT) / 2
         return [*found, _text(label, middle, HEIGHT - 5, "middle")]
 
