@@ -49,7 +49,8 @@ def space(method: Choice, modalities: Sequence[str]) -> dict[str, Any]:
 def trials(space: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """The hyper-parameters of a search: the defaults, then draws from the space.
 
-    Always in the same order, without repetition, and fewer than `count` where there are fewer.
+    Always in the same order, and fewer than `count` where there are fewer. Draws do not repeat each
+    other, but where the space holds the defaults one of them repeats these.
     """
     every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     random.Random(DRAW_SEED).shuffle(every)
