@@ -235,6 +235,46 @@ def test_a_sound_from_a_pipe_is_whole(tmp_path: Path) -> None:
     assert torch.equal(*sounds)
 
 
+@pytest.mark.parametrize("kind", ["RF64", "AIFF"])
+def test_other_sounds_that_were_cut_off_are_damaged(tmp_path: Path, kind: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "a.wav"
+    soundfile.write(path, _noise(999).numpy(), RATE, format=kind, subtype="PCM_16")
+    assert len(audio.read_audio(path)[0]) == 999
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Damaged, match=r"a\.wav` .* bytes. Copy the file again"):
+        audio.read_audio(path)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("rate", [1, 4_000_000])
+def test_an_impossible_rate_is_damage(tmp_path: Path, rate: int) -> None:
+    _write(tmp_path / "a.wav", [1] * 100, 2)
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[:24] + rate.to_bytes(4, "little") + whole[28:])
+    with pytest.raises(Damaged, match=rf"a\.wav` .* {rate} samples a second"):
+        audio.read_audio(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize("rates", [(8003, 22_050), (22_050, 8003), (44_100, 16_000)])
+def test_rates_of_many_phases_need_no_table(
+    rates: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, (old, new) = _noise(300), rates
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, "TABLE", 10_000)
+        patch.setattr(audio, "_phases", None)
+        found = audio.resampled(sound, old, new)
+    assert len(found) == -(-300 * new // old)
+    # The definition at each sample, in float64.
+    cutoff = min(old, new) * 0.95
+    t = torch.arange(len(found)).double()[:, None] / new - torch.arange(300).double() / old
+    t = t * cutoff
+    window = torch.where(t.abs() < 16, torch.cos(t * math.pi / 32) ** 2, 0.0)
+    expected = (torch.sinc(t) * window * cutoff / old * sound.double()).sum(1)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+
+
 def test_other_formats_need_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "soundfile", None)
     (tmp_path / "a.flac").write_bytes(b"fLaC")

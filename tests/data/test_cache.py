@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,17 @@ def test_a_replaced_file_is_decoded_again(root: Path, folder: Path) -> None:
     assert _load(root, folder).facts["cache"] != first
 
 
+def test_a_file_replaced_by_one_of_its_size_is_decoded_again(root: Path, folder: Path) -> None:
+    first = _load(root, folder)
+    for path in (root / "AudioWAV").iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(whole[:44] + b"\0" * (len(whole) - 44))
+        os.utime(path, ns=(0, 1_000_000_001))
+    again = _load(root, folder)
+    assert again.facts["cache"] != first.facts["cache"]
+    assert not torch.equal(again.test[0][0]["audio"], first.test[0][0]["audio"])
+
+
 @pytest.mark.parametrize(
     ("what", "value"), [("preprocessing", "v0-00000000"), ("set", "food101"), ("files", "0")]
 )
@@ -143,6 +155,27 @@ def test_a_damaged_file_ends_the_build_and_is_named(root: Path, folder: Path) ->
     with pytest.raises(ValueError, match=f"{path.name}` should be a whole sound file"):
         _load(root, folder)
     assert not list(folder.iterdir())
+
+
+def test_all_damaged_files_are_named_at_once(root: Path, folder: Path) -> None:
+    sounds = sorted((root / "AudioWAV").iterdir())[3:6]
+    for path in (*sounds, root / "Image-01-FPS" / sounds[0].stem / "00002.jpg"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="Found 4 damaged") as raised:
+        _load(root, folder)
+    assert all(path.name in str(raised.value) for path in sounds)
+    assert "00002.jpg" in str(raised.value)
+    assert not list(folder.iterdir())
+
+
+def test_a_killed_build_of_the_same_number_is_in_nobodys_way(root: Path, folder: Path) -> None:
+    place = Path(_load(root, folder).facts["cache"])
+    left = place.with_name(f"{place.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    place.rename(left)
+    (left / "more.bin").write_bytes(b"")
+    assert Path(_load(root, folder).facts["cache"]) == place
+    assert [path.name for path in folder.iterdir()] == [place.name]
+    assert not (place / "more.bin").exists()
 
 
 KILLED = """

@@ -103,6 +103,25 @@ def test_the_command_refuses_clearly(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "Did you mean `fps`" in capsys.readouterr().err
 
 
+def test_the_command_knows_the_options_of_all_sets(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds = sorted((root / "AudioWAV").iterdir())[:2]
+    for sound in sounds:
+        sound.write_bytes(b"nothing")
+    words = ["data", "check", "crema_d", "--option", f"root={root}", "--json"]
+    for option in ("tolerance=0.5", "workers=2", "cache=there", "preprocessing=v0-0"):
+        words += ["--option", option]
+    assert main(words) == FAILED
+    ids = ",".join(sound.stem for sound in sounds)
+    capsys.readouterr()
+    assert main([*words, "--option", f"exclude={ids}"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["left_out"]["excluded"] == ids.split(",")
+    assert main([*words, "--option", "exclude=nobody"]) == REFUSED
+    assert "`exclude` should name samples. Found `nobody`" in capsys.readouterr().err
+
+
 def test_silent_features_and_empty_texts_are_remarked(tmp_path: Path) -> None:
     data.fake("mosi", tmp_path / "mosi")
     path = tmp_path / "mosi" / "mosi_data.pkl"

@@ -100,3 +100,8 @@ def test_a_cut_off_gzip_is_named(tmp_path: Path) -> None:
         _load(tmp_path)
     with pytest.raises(ValueError, match=r"`agreement` should lie in \[0, 1\]"):
         _load(tmp_path, agreement=1.1)
+
+
+def test_how_colours_were_drawn_is_a_part_of_the_preprocessing(root: Path) -> None:
+    chosen = ({}, {"variance": 0.05}, {"agreement": 0.5}, {"train_agreement": 0.9})
+    assert len({_load(root, **options).facts["preprocessing"] for options in chosen}) == 4

@@ -151,6 +151,15 @@ def test_excluded_samples_are_left_out_by_name(root: Path) -> None:
         _load(root, exclude=["test/suhsi_0.jpg"])
 
 
+def test_ids_are_given_in_one_text_too(root: Path) -> None:
+    ids = ["test/sushi_0.jpg", "test/sushi_1.jpg"]
+    loaded = _load(root, exclude=", ".join(ids))
+    assert loaded.facts["left_out"] == {"excluded": ids}
+    assert loaded.options["exclude"] == ids
+    assert loading.named("a,b", {"a,b"}) == ["a,b"]
+    assert loading.named((5, 7), {"5"}) == ["5", "7"] and loading.named(5, {"5"}) == ["5"]
+
+
 def test_a_damaged_file_is_named_when_it_is_read(root: Path) -> None:
     path = root / "images/test/sushi/sushi_0.jpg"
     path.write_bytes(path.read_bytes()[:200])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from equivox.data.decoders import Frames, Image
 from equivox.data.field import Damaged, Draw
 
 PIL = pytest.importorskip("PIL.Image", reason="images need Pillow")
+ImageOps = pytest.importorskip("PIL.ImageOps", reason="images need Pillow")
 
 
 @pytest.fixture
@@ -97,6 +100,41 @@ def test_a_damaged_image_is_named(tmp_path: Path, ending: str, part: float) -> N
         media.read_image(path)
 
 
+@pytest.mark.parametrize("turn", range(10))
+def test_an_image_is_turned_as_its_entry_says(tmp_path: Path, turn: int) -> None:
+    image = PIL.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3))
+    entry = PIL.Exif()
+    entry[media.ORIENTATION] = turn
+    image.save(tmp_path / "a.png", exif=entry)
+    expected = np.asarray(ImageOps.exif_transpose(PIL.open(tmp_path / "a.png")))
+    assert np.array_equal(media.read_image(tmp_path / "a.png").permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("error", [AttributeError, struct.error])
+def test_an_odd_entry_is_passed_over(
+    picture: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = media.read_image(picture)
+
+    def odd(_: Any) -> None:
+        raise error("odd")
+
+    monkeypatch.setattr(PIL.Image, "getexif", odd)
+    assert torch.equal(media.read_image(picture), expected)
+    monkeypatch.setattr(PIL.Image, "load", odd)
+    with pytest.raises(Damaged, match=r"a\.png` should be a whole image. Found: odd"):
+        media.read_image(picture)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_an_image_of_16_bits_keeps_its_high_bytes(tmp_path: Path, ending: str) -> None:
+    values = np.array([[0, 255, 256, 32_768, 65_535]], dtype=np.uint16)
+    PIL.fromarray(values).save(tmp_path / f"a.{ending}")
+    for channels in (1, 3):
+        found = media.read_image(tmp_path / f"a.{ending}", channels)
+        assert found[-1].tolist() == [[0, 0, 1, 128, 255]]
+
+
 def test_a_missing_image_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         media.read_image(tmp_path / "a.jpg")
@@ -149,6 +187,19 @@ def test_a_clip_without_frames_is_missing(tmp_path: Path) -> None:
         assert decoder.missing(folder) == [folder]
         with pytest.raises(Damaged, match=r"should hold frames `\*\.jpg`"):
             decoder.finish(folder, None, decoder.load)
+
+
+def test_frames_may_have_other_endings_and_hidden_files_are_none(tmp_path: Path) -> None:
+    names = ("1.jpg", "2.JPG", "3.jpeg", "10.JPEG")
+    for place, name in enumerate(names):
+        fakes.write_picture(tmp_path / "a.jpg", place)
+        (tmp_path / "a.jpg").rename(tmp_path / name)
+    for name in ("._1.jpg", "notes.txt", "4.jpg.part"):
+        (tmp_path / name).write_bytes(b"none")
+    decoder = Frames(size=16, count=4)
+    assert [path.name for path in decoder.parts(tmp_path)] == list(names)
+    assert decoder.missing(tmp_path) == []
+    assert decoder.finish(tmp_path, None, decoder.load).shape == (3, 4, 16, 16)
 
 
 def test_one_colour_is_remarked(tmp_path: Path) -> None:

@@ -121,3 +121,18 @@ def test_the_command_writes_and_checks_a_form(
     assert f"--root {root} --option visual=hdf5" in capsys.readouterr().out
     assert main(["data", "check", "balanced_av", "--root", root, *form]) == 0
     assert main(["data", "check", "balanced_av", "--root", root]) == FAILED
+
+
+def test_one_damaged_file_is_told_and_can_be_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    data.fake("kinetics_sounds", root, visual="hdf5")
+    broken, cut, *_ = sorted((root / "visual_test").iterdir())
+    broken.write_bytes(b"nothing")
+    cut.write_bytes(cut.read_bytes()[:500])
+    report = data.check("kinetics_sounds", root, visual="hdf5")
+    assert set(report.corrupt["test"]) == {str(broken), str(cut)}
+    assert "whole hdf5 file" in report.corrupt["test"][str(broken)]
+    ids = [e.id for e in loading.read("kinetics_sounds", 0, root, {})[1].entries["test"]]
+    bad = [id_ for id_ in ids if any(path.stem in id_ for path in (broken, cut))]
+    assert len(bad) == 2
+    assert len(_load("kinetics_sounds", root, visual="hdf5", exclude=bad).test) == len(ids) - 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -92,6 +93,13 @@ def test_quoted_fields_may_hold_ends_of_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('x,"two\nlines"\ny,with a "word"\nz,a\u2028b\n', "utf-8")
     found = [["x", "two\nlines"], ["y", 'with a "word"'], ["z", "a\u2028b"]]
     assert tables.rows(tmp_path / "a.csv", fields=2) == found
+
+
+def test_a_field_may_be_as_long_as_the_file(tmp_path: Path) -> None:
+    limit, long = csv.field_size_limit(), "b" * 140_000
+    (tmp_path / "a.csv").write_text(f'a,"{long}"\n')
+    assert tables.rows(tmp_path / "a.csv", fields=2) == [["a", long]]
+    assert csv.field_size_limit() == limit
 
 
 @pytest.mark.parametrize("text", ['a,"b\nc,d\n', 'a,"b\nc,"d\n', 'a\t"b\nc\td\n'])

@@ -82,3 +82,12 @@ def test_missing_images_are_named(root: Path) -> None:
     (root / "twitter2015_images" / "1_1.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"2 of 6 samples of validation: .*1_1\.jpg"):
         _load(root)
+
+
+def test_where_the_target_stands_is_a_part_of_the_preprocessing(tmp_path: Path) -> None:
+    data.fake("twitter15", tmp_path)
+    first, in_place = (
+        data.load("twitter15", root=tmp_path, target=target).facts["preprocessing"]
+        for target in ("first", "in place")
+    )
+    assert first != in_place

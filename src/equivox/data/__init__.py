@@ -63,8 +63,8 @@ def load(name: str, seed: int = 0, **options: Any) -> MultimodalData:
     """A data set by its name.
 
     :param name: One of `names()`.
-    :param seed: The draw of the data, apart from the seed of a model. Files hold one draw; for
-        them it says which training samples a smaller training set keeps.
+    :param seed: The draw of the data, apart from the seed of a model. Files hold one draw: for them
+        it changes only what some sets draw themselves: a smaller training set, a split, colours.
     :param options: What the data set offers, for example `load("digits", variant="iid")` or
         `load("crema_d", root="CREMA-D", workers=2)`; those that all field sets share are described
         in `equivox.data.loading.load`.

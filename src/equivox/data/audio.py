@@ -22,6 +22,12 @@ FLOOR = 1.1920928955078125e-07
 
 PIPED = 0x7FFF_0000
 
+RATES = (1_000, 1_000_000)
+"""What a sampling rate may be."""
+
+TABLE = 20_000_000
+"""The most numbers that the filters of all phases may have; beyond it they are not kept."""
+
 
 def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " samples"], int]:
     """The mean of a file's channels in [-1, 1], and its sampling rate.
@@ -29,7 +35,8 @@ def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " sam
     With soundfile whatever it reads; without it, wav files of 8, 16, 24 or 32-bit integers.
 
     :param rate: Resample to so many samples a second.
-    :raises Damaged: Where the file is no sound, is cut off or has no samples.
+    :raises Damaged: Where the file is no sound, is cut off, has no samples or an impossible rate.
+        That an MP3 was cut off cannot be seen: its frames stand for themselves.
     :raises ImportError: Where soundfile is missing and the file is no plain wav.
     """
     try:
@@ -49,19 +56,32 @@ def read_audio(path: Path, rate: int | None = None) -> tuple[Float[Tensor, " sam
         raise _damaged(path, "no samples")
     if not bool(sound.isfinite().all()):
         raise _damaged(path, "samples that are not finite")
+    if not RATES[0] <= found <= RATES[1]:
+        raise _damaged(path, f"{found} samples a second")
     return (sound, found) if rate is None else (resampled(sound, found, rate), rate)
 
 
 def _check_length(path: Path) -> None:
-    """Refuse a wav file that was cut off, of which soundfile reads what is left."""
+    """Refuse a wav or aiff file that was cut off, of which soundfile reads what is left."""
     with path.open("rb") as file:
-        head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return
-    declared, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
-    # A file that came through a pipe declares gigabytes; some forget that lengths are even.
-    if found + 1 < declared < PIPED:
+        declared = _declared(file.read(28))
+    found = path.stat().st_size
+    # Some files forget that lengths are even.
+    if found + 1 < declared:
         raise _damaged(path, f"{found} of {declared} bytes")
+
+
+def _declared(head: bytes) -> int:
+    """The length that a file says of itself, or 0."""
+    kind, form = head[:4], head[8:12]
+    if kind == b"RIFF" and form == b"WAVE":
+        length = int.from_bytes(head[4:8], "little")
+        return 8 + length if 8 + length < PIPED else 0  # through a pipe it declares gigabytes
+    if kind == b"RF64" and form == b"WAVE" and head[12:16] == b"ds64":
+        return 8 + int.from_bytes(head[20:28], "little")
+    if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return 8 + int.from_bytes(head[4:8], "big")
+    return 0
 
 
 def _damaged(path: Path, found: object) -> Damaged:
@@ -108,14 +128,17 @@ def resampled(
     """The sound at another sampling rate: ceil(samples * new / old) samples.
 
     Interpolation by a sinc at `rolloff` of the lower Nyquist frequency, under a Hann window of
-    `zeros` zero crossings to either side; as a convolution with one filter a phase.
+    `zeros` zero crossings to either side; as a convolution with one filter a phase, where there are
+    not too many of them.
     """
     if old == new:
         return sound
     common = math.gcd(old, new)
+    length = -(-len(sound) * new // old)
+    if (old // common) * (new // common) > TABLE:
+        return _interpolated(sound, old, new, length, zeros, rolloff)
     filters, reach = _phases(old // common, new // common, zeros, rolloff)
     step = old // common
-    length = -(-len(sound) * new // old)
     padded = F.pad(sound, (reach, reach + step))
     phases = F.conv1d(padded[None, None], filters, stride=step)[0]  # phases, steps
     return phases.T.flatten()[:length]
@@ -128,10 +151,32 @@ def _phases(old: int, new: int, zeros: int, rolloff: float) -> tuple[Tensor, int
     reach = math.ceil(zeros * old / cutoff)
     taps = torch.arange(-reach, reach + old, dtype=torch.float64) / old
     moments = torch.arange(new, dtype=torch.float64)[:, None] / new
-    t = (taps - moments) * cutoff
-    window = torch.where(t.abs() < zeros, torch.cos(t * math.pi / zeros / 2) ** 2, 0.0)
-    filters = torch.sinc(t) * window * cutoff / old
+    filters = _kernel((taps - moments) * cutoff, zeros) * cutoff / old
     return filters[:, None].float(), reach
+
+
+def _kernel(t: Tensor, zeros: int) -> Tensor:
+    """A sinc under its window."""
+    return torch.sinc(t) * torch.where(
+        t.abs() < zeros, torch.cos(t * math.pi / zeros / 2) ** 2, 0.0
+    )
+
+
+def _interpolated(
+    sound: Tensor, old: int, new: int, length: int, zeros: int, rolloff: float
+) -> Tensor:
+    """The same with a filter for each sample, some millions of numbers at a time."""
+    cutoff = min(old, new) * rolloff
+    reach = math.ceil(zeros * old / cutoff)
+    padded = F.pad(sound, (reach, reach + 1))
+    taps = torch.arange(2 * reach + 2)
+    found = []
+    for places in torch.arange(length).split(max(1, TABLE // 8 // len(taps))):
+        whole, rest = places * old // new, places * old % new
+        t = (taps - reach - rest[:, None].double() / new) * cutoff / old
+        filters = (_kernel(t, zeros) * cutoff / old).float()
+        found.append((padded[whole[:, None] + taps] * filters).sum(1))
+    return torch.cat(found)
 
 
 # ── lengths ─────────────────────────────────────────────────────────────────────────────────────

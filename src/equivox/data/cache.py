@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from equivox.data.field import Contents, Decoder, Load
+from equivox.data.field import Contents, Damaged, Decoder, Load
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
 INDEX = "index.json"
+SHOWN = 20
 
 
 @dataclass
@@ -76,6 +77,7 @@ def cached(
     :param folder: Of all caches.
     :param preprocessing: The preprocessing id: another one is another cache.
     :returns: The loads of the modalities that have files, and the folder of this cache.
+    :raises Damaged: Where files cannot be decoded: the first of them are named, and their number.
     :raises OSError: Where the disk is full or cannot be written to; nothing is left behind.
     :raises ValueError: Where the folder holds something else, or a damaged cache.
     """
@@ -104,11 +106,16 @@ def _key(part: Path, root: Path) -> str:
 
 
 def _digest(files: Mapping[str, list[Path]], root: Path) -> str:
-    """Stands for the names and sizes of the files: a file that was replaced is decoded again."""
+    """Stands for the names, sizes and times of the files: one that was replaced is decoded again.
+
+    A copy of the set that does not keep the times is another set.
+    """
     digest = hashlib.blake2b(digest_size=4)
     for modality, parts in files.items():
         for part in parts:
-            digest.update(f"{modality} {_key(part, root)} {part.stat().st_size}\n".encode())
+            found = part.stat()
+            line = f"{modality} {_key(part, root)} {found.st_size} {found.st_mtime_ns}\n"
+            digest.update(line.encode())
     return digest.hexdigest()
 
 
@@ -125,8 +132,14 @@ def _build(
     partial = place.with_name(f"{place.name}.partial-{socket.gethostname()}-{os.getpid()}")
     try:
         _remove_killed(place)
+        # In a container a killed process may have had the number that this one has.
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        index = {m: _written(partial, m, decoders[m], parts, root) for m, parts in files.items()}
+        bad: list[str] = []
+        index = {
+            m: _written(partial, m, decoders[m], parts, root, bad) for m, parts in files.items()
+        }
+        _refuse_damaged(bad)
         with (partial / INDEX).open("w", encoding="utf-8") as file:
             json.dump({**facts, "modalities": index}, file)
             _synced(file.fileno())
@@ -144,15 +157,38 @@ def _build(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _refuse_damaged(bad: Sequence[str]) -> None:
+    if bad:
+        more = f"\n… and {len(bad) - SHOWN} more." if len(bad) > SHOWN else ""
+        raise Damaged(
+            f"{bad[0]}"
+            if len(bad) == 1
+            else f"All files of a cache should be whole. Found "
+            f"{len(bad)} damaged:\n" + "\n".join(bad[:SHOWN]) + more
+        )
+
+
 def _written(
-    partial: Path, modality: str, decoder: Decoder, parts: list[Path], root: Path
+    partial: Path,
+    modality: str,
+    decoder: Decoder,
+    parts: list[Path],
+    root: Path,
+    bad: list[str],
 ) -> dict[str, Any]:
-    """Write the numbers of all files; returns their type and places."""
+    """Write the numbers of all files; returns their type and places.
+
+    :param bad: What is wrong with files that cannot be decoded is put here.
+    """
     places: dict[str, tuple[int, list[int]]] = {}
     end, kind = 0, None
     with (partial / f"{modality}.bin").open("wb") as file:
         for part in parts:
-            x = decoder.load(part).contiguous()
+            try:
+                x = decoder.load(part).contiguous()
+            except ValueError as error:
+                bad.append(str(error))
+                continue
             kind = kind or x.dtype
             if x.dtype != kind:
                 raise TypeError(f"A decoder should give one type. Found {kind} and {x.dtype}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,15 @@ class Report:
 def check(name: str, root: str | Path | None = None, **options: Any) -> Report:
     """Look for every file of a set and decode it.
 
-    :param options: The set's own; they say which files belong to it.
+    :param options: The set's own; they say which files belong to it. Of those that all sets share
+        `exclude` leaves samples out, and the others change nothing.
     :raises FileNotFoundError: For a wrong root or a missing list; ValueError for a malformed one.
     """
-    place, contents = loading.read(name, 0, root, options)
+    own = {option: value for option, value in options.items() if option not in loading.COMMON}
+    place, contents = loading.read(name, 0, root, own)
+    if "exclude" in options:
+        contents, left_out = loading.without(contents, options["exclude"])
+        contents = replace(contents, left_out=left_out)
     look = _Look(contents.decoders)
     missing: dict[str, list[str]] = {}
     corrupt: dict[str, dict[str, str]] = {}

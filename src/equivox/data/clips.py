@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from equivox.arguments import choice
-from equivox.data import fakes, packed, tables
+from equivox.data import fakes, media, packed, tables
 from equivox.data.arrays import read_array
 from equivox.data.decoders import FileDecoder, Frames, PackedFrames
 from equivox.data.field import Damaged, Entry
@@ -61,8 +61,14 @@ def frames_at(folder: Path, clip: str, form: str) -> Path:
     return folder / (clip if form == "jpg" else f"{clip}.hdf5")
 
 
-def _frames(source: Path) -> int:
-    return packed.count(source) if source.suffix == ".hdf5" else len(list(source.glob("*.jpg")))
+def _is_short(source: Path, least: int) -> bool:
+    """Whether there are frames, but too few; a damaged file is none of these: decoding tells it."""
+    try:
+        packs = source.suffix == ".hdf5"
+        count = packed.count(source) if packs else len(media.frame_files(source))
+    except Damaged:
+        return False
+    return 0 < count < least
 
 
 def long_enough(
@@ -70,10 +76,10 @@ def long_enough(
 ) -> tuple[dict[str, list[Entry]], list[str]]:
     """The samples of which at least so many frames are there, and the ids of the others.
 
-    Samples of no frames at all stay: their files are missing, which is counted elsewhere.
+    Samples of no frames at all and of damaged files stay: those are counted elsewhere.
     """
     every = (entry for part in entries.values() for entry in part)
-    short = {e.id for e in every if 0 < _frames(e.sources["visual"]) < least}
+    short = {e.id for e in every if _is_short(e.sources["visual"], least)}
     kept = {name: [e for e in part if e.id not in short] for name, part in entries.items()}
     return kept, sorted(short)
 

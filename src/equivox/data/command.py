@@ -50,7 +50,11 @@ def _fake(given: Namespace) -> int:
 
 
 def _check(given: Namespace) -> int:
-    report = check(given.name, given.root, **dict(given.data_options))
+    options = dict(given.data_options)
+    loading.check_options(
+        f"`{given.name}`", options, (*loading.options(given.name), *loading.COMMON)
+    )
+    report = check(given.name, options.pop("root", given.root), **options)
     if given.json:
         print(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:

@@ -8,7 +8,7 @@ import inspect
 import os
 import pkgutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from equivox.data.field import Contents, Decoded, Entry
 from equivox.data.tables import counted
 from equivox.errors import nearest
 
-VERSION = 1
+VERSION = 2
 """Of the code that decodes: raised whenever the same decoder gives other numbers than before."""
 
 COMMON = ("root", "workers", "cache", "preprocessing", "tolerance", "exclude")
@@ -69,7 +69,7 @@ def load(
     cache: str | Path | None = None,
     preprocessing: str | None = None,
     tolerance: float = 0.01,
-    exclude: Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     **own: Any,
 ) -> MultimodalData:
     """A field data set.
@@ -81,14 +81,16 @@ def load(
     :param preprocessing: The preprocessing id that it must have, as results name it.
     :param tolerance: The share of a split whose files may be missing. Such samples are left out
         with a warning that names them; above that share it is an error.
-    :param exclude: Ids of samples to leave out, such as those that a check found damaged.
+    :param exclude: Ids of samples to leave out, such as those that a check found damaged; in one
+        text, commas separate them.
     :param own: The set's own options.
     :raises FileNotFoundError: For a wrong root or too many missing files.
     :raises ValueError: For an unknown option or class, malformed lists, duplicate ids, an empty
         split or another preprocessing.
     """
     place, contents = read(name, seed, root, own)
-    contents, left_out = _without(contents, exclude)
+    contents, left_out = without(contents, exclude)
+    exclude = named(exclude, left_out["excluded"])
     _check_ids(name, contents)
     contents, missing = _present(name, place, contents, tolerance)
     _check_splits(name, contents)
@@ -154,7 +156,7 @@ def _folder(name: str, root: str | Path | None) -> Path:
 
 
 def preprocessing_id(name: str, contents: Contents) -> str:
-    """Stands for everything that turns the files of a set into a model's inputs."""
+    """Stands for everything that turns the files of a set into a model's inputs, but the seed."""
     text = f"{VERSION} {name} {contents.decoders!r}"
     return f"v{VERSION}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
@@ -162,10 +164,17 @@ def preprocessing_id(name: str, contents: Contents) -> str:
 # ── what is left out ────────────────────────────────────────────────────────────────────────────
 
 
-def _without(contents: Contents, exclude: Sequence[str]) -> tuple[Contents, dict[str, list[str]]]:
+def named(exclude: Any, known: Container[str]) -> list[str]:
+    """Ids in a list, or as the command line has them: one, several between commas, numbers."""
+    if isinstance(exclude, str):
+        return [exclude] if exclude in known else [id_.strip() for id_ in exclude.split(",")]
+    return [str(id_) for id_ in (exclude if isinstance(exclude, Iterable) else [exclude])]
+
+
+def without(contents: Contents, exclude: Any) -> tuple[Contents, dict[str, list[str]]]:
     """Without the samples of these ids, all of which must be there."""
-    wanted = {exclude} if isinstance(exclude, str) else set(exclude)
     known = {entry.id for entries in contents.entries.values() for entry in entries}
+    wanted = set(named(exclude, known))
     if unknown := sorted(wanted - known):
         raise ValueError(
             f"`exclude` should name samples. Found `{unknown[0]}`. {nearest(unknown[0], known)}"

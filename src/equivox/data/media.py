@@ -8,7 +8,9 @@ normalised by ImageNet's mean and standard deviation.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from jaxtyping import Float, UInt8
+    from PIL.Image import Image
+
+ORIENTATION = 0x0112
+"""Of the entry of EXIF that says how an image is turned."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -60,23 +66,66 @@ def decoded_image(
     :param where: What an error names it by.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError as error:
         raise ImportError(
             "Images are read with Pillow. Found none. Run `pip install equivox[image]`."
         ) from error
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
+            opened.load()
+            image = _turned(_in_bytes(opened).convert("RGB" if channels == 3 else "L"), opened)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever the bytes make it stumble over
         raise Damaged(
             f"`{where}` should be a whole image. Found: {error}. Copy the file again."
         ) from error
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     found = pixels.view(image.height, image.width, channels).permute(2, 0, 1).contiguous()
     return found if keep is None else reduced(found, keep)
+
+
+def _in_bytes(image: Image) -> Image:
+    """The high bytes of a gray image of 16 bits, which Pillow would cut off at 255."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return image.convert("I").point(lambda x: x / 256).convert("L")
+
+
+def _turned(image: Image, opened: Image) -> Image:
+    """As the EXIF entry of the file says, where it can be read: the pixels are whole without it."""
+    from PIL.Image import Transpose
+
+    try:
+        turn = opened.getexif().get(ORIENTATION)
+    except Exception:
+        return image
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[turn]) if turn in turns else image
+
+
+def frame_files(folder: Path, pattern: str = "*.jpg") -> list[Path]:
+    """The files of a folder whose names fit, whether large or small, and `.jpeg` like `.jpg`.
+
+    Names that start with a dot are none: macOS writes `._<name>` beside a file.
+    """
+    if not folder.is_dir():
+        return []
+    names = {path: re.sub(r"\.jpeg$", ".jpg", path.name.lower()) for path in folder.iterdir()}
+    return [
+        path
+        for path, name in names.items()
+        if fnmatchcase(name, pattern.lower()) and not name.startswith(".")
+    ]
 
 
 def reduced(image: UInt8[Tensor, "c h w"], shorter: int) -> UInt8[Tensor, "c h w"]:

@@ -91,6 +91,7 @@ def rows(path: Path, fields: int | None = None, separator: str | None = None) ->
 def _cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with the number of its last line."""
     reader = csv.reader(StringIO(text), delimiter=separator, strict=True)
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
@@ -101,6 +102,8 @@ def _cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[st
             f"Quotation marks of `{path}` should enclose whole fields, those within doubled. "
             f"Found in the row that ends in line {reader.line_num}: {error}. Correct it."
         ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def records(

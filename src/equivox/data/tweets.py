@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from equivox.arguments import choice, number
@@ -19,6 +20,13 @@ from equivox.data.field import Contents, Entry
 CLASSES = ("negative", "neutral", "positive")
 HEADER = ("index", "#1 Label", "#2 ImageID", "#3 String", "#3 String")
 LISTS = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
+
+
+@dataclass(frozen=True)
+class Tweet(Text):
+    """A tweet as token numbers; where its target stands in it is a part of the preprocessing."""
+
+    target: str = "first"
 
 
 def reader(folder: str) -> Callable[..., Contents]:
@@ -48,7 +56,8 @@ def reader(folder: str) -> Callable[..., Contents]:
         choice("target", target, ("first", "in place"))
         number("length", length, least=1)
         images = next((p for n in (folder, "images") if (p := root / n).is_dir()), root / folder)
-        words = Text.of(tokenizer, length)
+        plain = Text.of(tokenizer, length)
+        words = Tweet(length, plain.vocabulary, plain.folder, plain.tokenizer, target)
         return Contents(
             entries={s: _entries(root / file, s, images, target) for s, file in LISTS.items()},
             decoders={"image": Image(size=size, keep=keep), "text": words},

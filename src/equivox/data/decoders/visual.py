@@ -75,7 +75,7 @@ class Frames(Image):
     of the first.
 
     :param count: How many frames.
-    :param pattern: Which files of a folder are frames.
+    :param pattern: Which files of a folder are frames, see `media.frame_files`.
     """
 
     count: int = 1
@@ -88,11 +88,11 @@ class Frames(Image):
     def parts(self, source: Any) -> Sequence[Path]:
         if not isinstance(source, Path):
             return list(source)
-        return sorted(source.glob(self.pattern), key=_in_order)
+        return sorted(media.frame_files(source, self.pattern), key=_in_order)
 
     def missing(self, source: Any) -> list[Path]:
         if isinstance(source, Path):  # without frames it is as good as not there
-            return [] if next(source.glob(self.pattern), None) else [source]
+            return [] if media.frame_files(source, self.pattern) else [source]
         return super().missing(source)
 
     def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:

@@ -42,11 +42,17 @@ QUICK: dict[str, object] = {}
 
 @dataclass(frozen=True)
 class Coloured(InMemory):
-    """A gray image in a colour as (3, 28, 28), normalised. The source is both."""
+    """A gray image in a colour as (3, 28, 28), normalised. The source is both.
+
+    The rest says how `read` has drawn the colours, see there.
+    """
 
     shape: tuple[int, ...] = (3, 28, 28)
     mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, ...] = (0.2023, 0.1994, 0.2010)
+    train_agreement: float = 1.0
+    agreement: float = 0.0
+    variance: float = 0.03
 
     def finish(self, source: Any, draw: Draw | None, load: Load) -> Tensor:
         image, colour = source
@@ -84,13 +90,14 @@ def read(
         for part, digits in files.items()
     }
     train, places = found["train"], held.tolist()
+    coloured = Coloured(train_agreement=train_agreement, agreement=agreement, variance=variance)
     return Contents(
         entries={
             "train": [e for e, out in zip(train, places, strict=True) if not out],
             "validation": [e for e, out in zip(train, places, strict=True) if out],
             "test": found["test"],
         },
-        decoders={"gray": Pixels(), "colour": Coloured()},
+        decoders={"gray": Pixels(), "colour": coloured},
         architectures={"gray": partial(SmallCNN, 1), "colour": partial(SmallCNN, 3)},
         classes=CLASSES,
     )
