@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import shlex
 import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -92,7 +93,7 @@ def load(
     contents, left_out = without(contents, exclude)
     exclude = named(exclude, left_out["excluded"])
     _check_ids(name, contents)
-    contents, missing = _present(name, place, contents, tolerance)
+    contents, missing = _present(_check_command(name, place, own), contents, tolerance)
     _check_splits(name, contents)
     version = preprocessing_id(name, contents)
     if preprocessing not in (None, version):
@@ -149,8 +150,8 @@ def _folder(name: str, root: str | Path | None) -> Path:
     place = Path(given).expanduser() / ("" if root is not None else name)
     if not place.is_dir():
         raise FileNotFoundError(
-            f"The root of `{name}` should be a folder. Found no folder `{place}`. Its layout: "
-            f"`equivox data list`; a tiny example of it: `equivox data fake {name} --out DIR`."
+            f"The root of `{name}` should be a folder. Found no folder `{place}`. "
+            f"`equivox data fake {name} --out DIR` writes a tiny example of its layout."
         )
     return place
 
@@ -193,10 +194,16 @@ def missing_files(contents: Contents, entry: Entry) -> list[Path]:
     ]
 
 
+def _check_command(name: str, root: Path, own: Mapping[str, Any]) -> str:
+    """The command that names what is missing or damaged."""
+    options = [word for option, x in own.items() for word in ("--option", f"{option}={x}")]
+    return shlex.join(["equivox", "data", "check", name, "--root", str(root), *options])
+
+
 def _present(
-    name: str, root: Path, contents: Contents, tolerance: float
+    command: str, contents: Contents, tolerance: float
 ) -> tuple[Contents, dict[str, list[str]]]:
-    """The samples whose files are there, and the ids of the others."""
+    """The samples whose files are there, and the ids of the others; `command` names all of them."""
     if not 0 <= tolerance <= 1:
         raise ValueError(f"`tolerance` should lie in [0, 1]. Found `tolerance = {tolerance}`.")
     kept: dict[str, list[Entry]] = {}
@@ -207,19 +214,19 @@ def _present(
         missing[split] = list(lacking)
         if lacking:
             files = [path for found in lacking.values() for path in found]
-            _tell_missing(name, root, split, files, len(lacking), len(entries), tolerance)
+            _tell_missing(command, split, files, len(lacking), len(entries), tolerance)
     return replace(contents, entries=kept), missing
 
 
 def _tell_missing(
-    name: str, root: Path, split: str, files: list[Path], bad: int, all_: int, tolerance: float
+    command: str, split: str, files: list[Path], bad: int, all_: int, tolerance: float
 ) -> None:
     shown = ", ".join(f"`{path}`" for path in files[:SHOWN])
     found = (
         f"Found files missing of {bad} of {all_} samples of {split}: {shown}"
         f"{', …' if len(files) > SHOWN else ''}."
     )
-    way_out = f"All are named by `equivox data check {name} --root {root}`"
+    way_out = f"All are named by `{command}`"
     if bad > tolerance * all_:
         raise FileNotFoundError(
             f"At most {tolerance:.1%} of a split may be missing. {found} {way_out}. Copy them, or "
