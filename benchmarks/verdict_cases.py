@@ -180,8 +180,12 @@ def _evidence(case: Case, found: Sequence[Plain]) -> Iterator[str]:
                 f"| {case.name} | {seed} | {head['joint']['value']:.3f} | {_signed(head['gain'])} "
                 f"| {m} | {head['alone'][m]['value']:.3f} | {probes[m]['joint']['value']:.3f} "
                 f"| {_signed(probes[m]['gap'])} "
-                f"| {known['listening']:.0%} | {known['reliance']:.0%} | {said(each)} |"
+                f"| {_share(known['listening'])} | {_share(known['reliance'])} | {said(each)} |"
             )
+
+
+def _share(x: float | None) -> str:
+    return "-" if x is None else f"{x:.0%}"
 
 
 def _signed(x: Plain) -> str:

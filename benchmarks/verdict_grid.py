@@ -7,15 +7,17 @@ Every case is a small latent Gaussian data set, a network trained on it and its 
 is what the case was built to be, and for balanced, weak, under-trained and shortcut cases it is
 checked: linear probes are fitted on 2,000 further samples and read on 5,000 others, against the
 same encoder trained alone anew, and a gap is real from 0.02 on. Synergistic cases must have been
-learned. A case whose construction did not come off is reported as "not produced", and never counted
-as anything else.
+learned. Unfinished ones are balanced networks whose training was cut short, one a round: a whole
+one must be better by 0.05. A case whose construction did not come off is reported as "not
+produced", and never counted as anything else.
 
 One line a finished case goes to `verdict_grid.jsonl`, so that a cut run goes on where it was. Each
 holds the evidence of its verdict: the table is made by the rules as they are now, and `--sweep`
 varies one threshold after another, without training anything. The thresholds were chosen on the
 first eight rounds of the grid, before the others were run, which confirm them; but for "listening",
-which was lowered when the late fusion became a product, and the rule of being held back, which came
-from `benchmarks/verdict_cases.py`: both were made with all rounds known.
+which was lowered when the late fusion became a product, the rule of being held back, which came
+from `benchmarks/verdict_cases.py`, and "moves" and "underfit": these were made with all rounds
+known.
 """
 
 from __future__ import annotations
@@ -66,11 +68,15 @@ REAL = 0.02
 LEARNED = 0.6
 """The accuracy from which on parity, whose chance is a half, was learned."""
 
+SHORT = 0.05
+"""The accuracy from which on a whole training is better than one that was cut short."""
+
 FIT, HELD = 2000, 5000
 """Further samples on which the truth's probes are fitted, and on which they are read."""
 
 BALANCED_CASE, WEAK, UNDER, SHORTCUT = "balanced", "weak", "under-trained", "shortcut"
 NOISE, REDUNDANT, SYNERGISTIC, LEAK = "noise", "redundant", "synergistic", "leak"
+UNFINISHED = "unfinished"
 SHARES = {
     BALANCED_CASE: 2,
     WEAK: 2,
@@ -125,6 +131,25 @@ def grid(count: int) -> list[Case]:
         cases.append(drawn(truth, number // len(per_round), seeds[truth]))
         seeds[truth] += 1
     return cases
+
+
+def unfinished(count: int) -> list[Case]:
+    """As many networks with modalities alike whose training is cut short; see `pace`."""
+    return [drawn(UNFINISHED, seed, seed) for seed in range(count)]
+
+
+Pace = tuple[float, int | None]
+"""The share of the recipe's learning rate, and the epochs, None for the recipe's."""
+
+WHOLE: Pace = (1.0, None)
+
+
+def pace(case: Case) -> Pace:
+    """How fast and how long a case is trained."""
+    if case.truth != UNFINISHED:
+        return WHOLE
+    rng = random.Random(f"pace {case.seed}")
+    return rng.choice((0.02, 0.05, 0.1)), rng.choice((1, 2, 3))
 
 
 def drawn(truth: str, round_: int, seed: int) -> Case:
@@ -225,6 +250,7 @@ SETTINGS = {
     REDUNDANT: _redundant_case,
     SYNERGISTIC: _synergistic_case,
     LEAK: _leak_case,
+    UNFINISHED: _balanced_case,
 }
 
 
@@ -312,7 +338,7 @@ def finished(case: Case) -> Line:
     balancer, parts = trained(case, data), loaders(case, data)
     found = diagnose(balancer, parts, seed=case.seed)
     line = {"key": case.key, "case": asdict(case), "evidence": written(found)}
-    line |= {"true": truth(case, balancer, parts, rest)}
+    line |= {"true": truth(case, data, balancer, parts, rest)}
     return line | {"seconds": round(time.perf_counter() - start, 2)}
 
 
@@ -323,20 +349,24 @@ def loaders(case: Case, data: MultimodalData) -> dict[str, Any]:
     return {"train": data.loader("train", generator=order)} | held
 
 
-def trained(case: Case, data: MultimodalData) -> Balancer:
-    """The network, by the recipe of the data; parity takes longer."""
+def trained(case: Case, data: MultimodalData, whole: bool = False) -> Balancer:
+    """The network, by the recipe of the data; parity takes longer, and `pace` may cut it short."""
     torch.manual_seed(case.seed)
     fusion = FUSIONS[data.fusion](data.widths, data.outputs)
     model = Multimodal(data.encoders(), fusion)
     balancer = Balancer(model, task=data.task, seed=case.seed)
-    recipe = data.recipe
+    recipe, (share, epochs) = data.recipe, WHOLE if whole else pace(case)
     optimizer = balancer.attach(
         torch.optim.SGD(
-            balancer.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+            balancer.parameters(),
+            recipe.lr * share,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
         )
     )
     loader = data.loader("train", generator=torch.Generator().manual_seed(case.seed))
-    for _ in range(recipe.epochs * (3 if case.truth == SYNERGISTIC else 1)):
+    usual = recipe.epochs * (3 if case.truth == SYNERGISTIC else 1)
+    for _ in range(epochs or usual):
         balancer.train()
         for inputs, target, index in loader:
             balancer(inputs, target, index).backward()
@@ -346,19 +376,29 @@ def trained(case: Case, data: MultimodalData) -> Balancer:
 
 
 def truth(
-    case: Case, balancer: Balancer, parts: Mapping[str, Any], rest: Samples
+    case: Case, data: MultimodalData, balancer: Balancer, parts: Mapping[str, Any], rest: Samples
 ) -> dict[str, Any]:
-    """What the further samples say: the gaps of the probes, or how well parity is known."""
+    """What the further samples say.
+
+    The gaps of the probes, how well parity is known, or what a whole training is better by.
+    """
     if case.truth == SYNERGISTIC:
-        rows = balancer.collect(
-            torch.utils.data.DataLoader(rest, 500, collate_fn=Samples.collate),
-            lambda o, b: {"right": balancer.task.correct(o.logits, b.target)},
-        )
-        return {"accuracy": round(float(rows["right"].double().mean()), 4)}
+        return {"accuracy": round(_accuracy(balancer, rest), 4)}
+    if case.truth == UNFINISHED:
+        whole = trained(case, data, whole=True)
+        return {"short": round(_accuracy(whole, rest) - _accuracy(balancer, rest), 4)}
     if case.truth not in (BALANCED_CASE, WEAK, UNDER, SHORTCUT):
         return {}
     asked = balancer.model.modalities if case.truth in (BALANCED_CASE, WEAK) else (case.planted,)
     return {"gaps": {m: _gap(m, case, balancer, parts, rest) for m in asked}}
+
+
+def _accuracy(balancer: Balancer, rest: Samples) -> float:
+    rows = balancer.collect(
+        torch.utils.data.DataLoader(rest, 500, collate_fn=Samples.collate),
+        lambda o, b: {"right": balancer.task.correct(o.logits, b.target)},
+    )
+    return float(rows["right"].double().mean())
 
 
 def _gap(
@@ -395,6 +435,8 @@ def produced(line: Line) -> bool:
     case, true = line["case"], line["true"]
     if case["truth"] == SYNERGISTIC:
         return float(true["accuracy"]) >= LEARNED
+    if case["truth"] == UNFINISHED:
+        return float(true["short"]) >= SHORT
     if case["truth"] in (BALANCED_CASE, WEAK):
         return max(true["gaps"].values()) < REAL
     return case["truth"] not in (UNDER, SHORTCUT) or true["gaps"][case["planted"]] >= REAL
@@ -420,6 +462,7 @@ def written(found: Diagnosis) -> dict[str, Any]:
             "probe": _shorts(found.probes[m]),
             "use": _shorts(found.use[m]),
             "late_use": _shorts(found.late_use[m]),
+            "ahead": _short(found.ahead[m]),
         }
         for m in found.modalities
     }
@@ -455,6 +498,7 @@ def evidence(line: Line) -> Evidence:
         read("use", Use),
         read("late_use", Use),
         facts["faults"],
+        ahead={m: Estimate(*parts["ahead"]) for m, parts in each.items() if "ahead" in parts},
     )
 
 
@@ -472,6 +516,7 @@ RIGHT = {
     REDUNDANT: (BALANCED,),
     SYNERGISTIC: (SYNERGY,),
     LEAK: (FAULT,),
+    UNFINISHED: (UNSURE,),
 }
 """The answer to each truth that is wholly right."""
 
@@ -496,7 +541,7 @@ def _whom(found: Verdict, planted: str) -> str:
 
 
 RATES = {
-    "false alarms": ((BALANCED_CASE, WEAK), ALARMS),
+    "false alarms": ((BALANCED_CASE, WEAK, UNFINISHED), ALARMS),
     "detection": ((UNDER, SHORTCUT), (NAMED, BOTH)),
     "blamed": ((NOISE,), (NAMED, BOTH)),
 }
@@ -525,7 +570,7 @@ def meets(found: Mapping[str, tuple[int, int]]) -> bool:
 
 def matrix(lines: Iterable[Line]) -> dict[str, Counter[str]]:
     """How often each truth got each answer."""
-    counts = {truth: Counter[str]() for truth in SHARES}
+    counts = {truth: Counter[str]() for truth in (*SHARES, UNFINISHED)}
     for line in lines:
         counts[line["case"]["truth"]][answer(line)] += 1
     return counts
@@ -720,7 +765,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="a folder")
     parser.add_argument("--lines", type=Path, default=None, help="by default in the folder")
-    parser.add_argument("--cases", type=int, default=240, help="how many")
+    parser.add_argument("--cases", type=int, default=240, help="how many, besides those cut short")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--sweep", action="store_true", help="vary the thresholds; train nothing")
     arguments = parser.parse_args()
@@ -728,7 +773,8 @@ def main() -> None:
     if arguments.sweep:
         print(swept(list(read(lines).values())))
         return
-    found = run(grid(arguments.cases), lines, arguments.jobs)
+    cases = [*grid(arguments.cases), *unfinished(arguments.cases // sum(SHARES.values()))]
+    found = run(cases, lines, arguments.jobs)
     command = f"python benchmarks/verdict_grid.py --out docs/results --cases {arguments.cases}"
     save(found, arguments.out, command)
     print(page(found, command))

@@ -252,7 +252,7 @@ def test_another_metric(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("{}:modle,loaders,task", 2, "Found no `modle`. Did you mean `model`?"),
         ("{}:model", 2, "file.py:model,loaders"),
         ("{}:model,,task", 2, "file.py:model,loaders"),
-        ("{}:model,loaders", 2, "Found no task"),
+        ("{}:model, loaders", 2, "Found no task. Write `{}:model,loaders,task`"),
         ("{}:model,nets,task", 2, "Found no ['train', 'validation', 'test']"),
         ("{}:model,task", 2, "should be a mapping by split. Found `task`"),
         ("{}:nets,loaders,task", 2, "Found `dict`"),
@@ -264,7 +264,7 @@ def test_specs_that_cannot_be(
     spec: str, code: int, message: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert diagnosed(spec.format(file)) == code
-    assert message in capsys.readouterr().err
+    assert message.format(file) in capsys.readouterr().err
 
 
 def test_a_file_that_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,6 +283,14 @@ def test_pages_that_cannot_be_written_are_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr(command, "diagnose", None)
     (tmp_path / "file").touch()
+
+    def full(**options: object) -> None:
+        raise OSError(28, f"No space left in {options['dir']}")
+
+    with monkeypatch.context() as patch:  # where permissions would allow it
+        patch.setattr(command.tempfile, "TemporaryFile", full)
+        assert diagnosed("anything", "--out", str(tmp_path / "new" / "x.html")) == 1
+    assert f"Found `{tmp_path}`, where one cannot: No space" in capsys.readouterr().err
     for place, code in ((tmp_path, 1), (tmp_path / "file" / "x.html", 1), (tmp_path / "x.json", 2)):
         assert diagnosed("anything", "--out", str(place)) == code
         assert "`--out` should" in capsys.readouterr().err

@@ -90,6 +90,14 @@ def test_nan_is_named_and_counted() -> None:
     assert train.samples == tuple(range(1005, 1005 + LISTED))
     assert "15 of 300 training samples: 1005, 1006," in train.what and "…" in train.what
     assert (test.modality, test.samples) == ("video", (1007,))
+    assert test.severity == "warning"  # one is left out, and says nothing of the others
+
+
+@pytest.mark.parametrize(("count", "severity"), [(14, "warning"), (15, "fault")])
+def test_a_few_samples_with_nan_are_no_fault(count: int, severity: str) -> None:
+    splits = data()
+    splits["train"][0]["audio"][:count, 3] = torch.nan  # of 300
+    assert only(checked(splits), "nonfinite").severity == severity
 
 
 def test_nan_in_the_target() -> None:

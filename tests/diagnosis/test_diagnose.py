@@ -20,7 +20,7 @@ from equivox.bench.training import train
 from equivox.data import MultimodalData
 from equivox.diagnosis.diagnose import Diagnosis, diagnose
 from equivox.diagnosis.reference import trained_alone
-from equivox.diagnosis.verdict import UNSURE
+from equivox.diagnosis.verdict import UNSURE, limit
 from equivox.features import map_tensors
 from equivox.model import Multimodal
 from equivox.task import Classification, Dense, MultiLabel, Regression, Task
@@ -105,6 +105,7 @@ def test_the_hard_modality_falls_behind(latent2: tuple[ev.Balancer, MultimodalDa
     assert found.verdict.suspect == found.hurt.modality == "hard"
     assert found.probes["hard"].gap.value > found.probes["easy"].gap.value
     assert found.use["hard"].divergence.value < found.use["easy"].divergence.value
+    assert found.ahead["hard"].value < found.ahead["easy"].value < limit("underfit")
     assert set(found.contributions) == {"zero", "mean", "shuffle"}
     zero = found.contributions["zero"].values
     assert zero["easy"].value > zero["hard"].value

@@ -63,9 +63,11 @@ def test_onset_by_hand() -> None:
 
 def test_collapse_by_hand() -> None:
     assert collapse([10.0, 8.0, 0.9, 0.5]) == 2
-    assert collapse([10.0, 0.5, 8.0, None, 0.5]) == 4  # not for good before
+    assert collapse([10.0, 0.5, 8.0, None, 0.5, 0.4]) == 4  # not for good before
     assert collapse([1.0, 0.9, 0.5]) is None
-    assert collapse([None, 5.0, 0.4]) == 2
+    assert collapse([None, 5.0, 0.4, None, 0.3]) == 2
+    assert collapse([5.0, 0.4]) is None  # one epoch is noise
+    assert collapse([5.0, 0.4], steady=1) == 1
     assert collapse([]) is collapse([None, None]) is collapse([0.0, 0.0]) is None
 
 
@@ -82,6 +84,14 @@ def test_the_onset_of_every_modality() -> None:
     assert dynamics.with_onset({}).curves == curves
     assert dynamics.with_onset({}).onset["audio"] == Onset(None, 4, None)
     assert Dynamics.from_json(json.loads(json.dumps(found.to_json()))).onset == found.onset
+
+
+def test_where_all_encoders_fall_the_training_converged() -> None:
+    fallen, kept = (4.0, 2.0, 0.3, 0.2), (4.0, 3.0, 2.0, 1.0)
+    for others, epoch in (([kept, fallen], 2), ([fallen, fallen], None)):
+        curves = {"gradient_norm": dict(zip("abc", [fallen, *others], strict=True))}
+        found = Dynamics(("a", "b", "c"), (0, 1, 2, 3), curves).with_onset({})
+        assert found.onset["a"].gradient_norm == epoch
 
 
 def test_overfitting_ratio_by_hand() -> None:

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from equivox.diagnosis import metric
-from equivox.diagnosis.metric import columns, estimate, merits, resamples, value, variance
-from equivox.task import Classification, Dense, MultiLabel, Regression
+from equivox.diagnosis.metric import (
+    columns,
+    estimate,
+    merits,
+    metric_of,
+    resamples,
+    value,
+    variance,
+)
+from equivox.task import Classification, Dense, MultiLabel, Regression, Task
 
 
 def test_the_benchmarks_example_of_accuracy_and_f1() -> None:
@@ -78,3 +86,20 @@ def test_resamples_are_with_replacement() -> None:
     drawn = resamples(50, 0)
     assert drawn.shape == (1000, 50) and (drawn.sum(1) == 50).all()
     assert float((drawn == 0).float().mean()) == pytest.approx((1 - 1 / 50) ** 50, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "room"),
+    [
+        (Classification(3), "accuracy", (-0.5, 0.5)),
+        (Classification(3), "auroc", (-0.5, 0.5)),
+        (MultiLabel(3), "example_f1", (-0.5, 0.5)),
+        (Regression(), "r2", (-math.inf, 0.5)),
+        (Dense(2), "sample_accuracy", (-0.5, 0.5)),
+        (Classification(3), "loss", (-math.inf, math.inf)),
+    ],
+)
+def test_a_metric_has_room_within_its_ends(
+    task: Task, name: str, room: tuple[float, float]
+) -> None:
+    assert metric_of(task, name).room(0.5) == room

@@ -28,11 +28,13 @@ def found(
     ignored: bool = False,
     synergistic: bool = False,
     held_back: bool = False,
+    underfits: bool = False,
 ) -> Verdict:
     known = Neglect("b", GAIN, 0.3, 0.3, under_trained, ignored, True)
     blamed = ("b",) if kind == IMBALANCED else ()
     neglected, held = ((), blamed) if held_back else (blamed, ())
-    return Verdict(kind, neglected, synergistic, gain, ("because",), {"b": known}, held)
+    reasons, each = ("because",), {"b": known}
+    return Verdict(kind, neglected, synergistic, gain, reasons, each, held, underfits=underfits)
 
 
 def conflicting(share: float) -> Conflict:
@@ -95,6 +97,20 @@ def test_the_expected_gain_is_a_share_of_the_late_fusions() -> None:
     doubtful = expected(Estimate(0.01, -0.02, 0.04), (0.5, 1.0, 1.5))
     assert (doubtful.low, doubtful.high) == pytest.approx((-0.03, 0.06))
     assert prescribe(found(BALANCED), balancer())[0].gain is None
+
+
+def test_the_expected_gain_stays_within_what_the_metric_allows() -> None:
+    ogm = {a.method: a for a in prescribe(NEGLECT, balancer(), room=(-0.1, 0.03))}["ogm_ge"]
+    assert ogm.gain == Estimate(GAIN.value * 0.2, -0.1, 0.03)
+    assert expected(Estimate(0.2, 0.1, 0.3), (1.0, 2.0, 3.0), (-0.8, 0.2)) == Estimate(
+        0.2, 0.1, 0.2
+    )
+
+
+def test_an_under_trained_network_is_trained_first() -> None:
+    short = found(UNSURE, gain=GAIN, under_trained=True, ignored=True, underfits=True)
+    (advice,) = prescribe(short, balancer())
+    assert advice.method == "" and "Train the network for longer" in advice.what
 
 
 def test_balanced_is_left_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -90,10 +91,13 @@ def test_both_interventions_must_agree() -> None:
 
 def test_a_modality_that_does_not_move_the_late_fusion_is_not_blamed() -> None:
     known = evidence(gap=sure(0.1), listening=0.0)
-    weak = Use(sure(0.0), sure(0.5), sure(0.0))
-    late = {**known.late_use, "bad": weak}
-    found = verdict(Evidence(1000, known.headroom, known.probes, known.use, late))
-    assert (found.kind, found.modalities["bad"].listening) == (BALANCED, 1.0)
+    for moved in (sure(0.0), Estimate(1e-6, 5e-7, 2e-6)):  # of that any share says nothing
+        late = {**known.late_use, "bad": Use(moved, sure(0.5), moved)}
+        found = verdict(Evidence(1000, known.headroom, known.probes, known.use, late))
+        bad = found.modalities["bad"]
+        assert found.kind == BALANCED and not bad.ignored and bad.heard == 1.0
+        assert math.isnan(bad.listening) and math.isnan(bad.reliance)
+        assert "but a late fusion hardly moves with it either" in found.reasons[0]
 
 
 def test_a_better_late_fusion_without_agreement_is_unsure() -> None:
@@ -103,6 +107,26 @@ def test_a_better_late_fusion_without_agreement_is_unsure() -> None:
     )
     nobody = verdict(evidence(gain=sure(0.05)))
     assert nobody.kind == UNSURE and "no modality in particular" in nobody.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"gap": sure(0.06, half=0.055), "listening": 0.1}, "`bad` is ignored, and its probe is"),
+        ({"gap": sure(0.022)}, "but the network listens to it"),
+    ],
+)
+def test_one_sign_that_costs_nothing_is_said(facts: dict[str, Any], said: str) -> None:
+    found = verdict(evidence(**facts, gain=sure(0.006, half=0.002)))
+    assert found.kind == BALANCED and said in found.reasons[0]
+    assert "better by 0.006 (0.004 to 0.008) only: less than 0.01" in found.reasons[1]
+    unsure = verdict(evidence(**facts, gain=sure(0.006)))
+    assert unsure.reasons[1] == "All the same, a late fusion is not better."
+
+
+def test_a_gain_that_does_not_count_is_said_to_be_there() -> None:
+    (reason,) = verdict(evidence(gain=sure(0.006, half=0.002))).reasons
+    assert "is better by 0.006 (0.004 to 0.008) only: less than 0.01 does not count" in reason
 
 
 @pytest.mark.parametrize("gain", [sure(0.009, half=0.001), sure(0.05, half=0.06)])
@@ -139,6 +163,50 @@ def test_where_one_is_neglected_that_is_what_costs() -> None:
 )
 def test_held_back_needs_the_whole_interval_and_the_cost(facts: dict[str, Estimate]) -> None:
     assert verdict(evidence(**facts)).held_back == ()
+
+
+def behind(known: Evidence, **ahead: Estimate) -> Evidence:
+    """The network moved most by `good`, and by how much the models alone fit better."""
+    most = Use(sure(0.6), sure(0.5), sure(0.4))
+    return replace(known, use={**known.use, "good": most}, ahead=ahead)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"gap": sure(0.1), "listening": 0.3, "gain": sure(0.05)},  # neglected otherwise
+        {"gap": sure(0.1), "gain": sure(0.05)},  # held back
+        {"gain": sure(0.05)},  # nobody in particular
+    ],
+)
+def test_a_network_that_did_not_fit_what_one_modality_can_blames_nobody(
+    facts: dict[str, Any],
+) -> None:
+    before = verdict(behind(evidence(**facts), good=sure(-0.01), bad=sure(0.2)))
+    assert not before.underfits and before == verdict(behind(evidence(**facts)))
+    found = verdict(behind(evidence(**facts), good=sure(0.06), bad=sure(0.2)))
+    assert (found.kind, found.neglected, found.held_back) == (UNSURE, (), ())
+    assert found.underfits and "worse by 0.060 (0.050 to 0.070)" in found.reasons[0]
+    assert "model of `good` alone" in found.reasons[0]
+
+
+def test_underfitting_must_be_clear_and_cost_something() -> None:
+    neglected = evidence(gap=sure(0.1), listening=0.3, gain=sure(0.05))
+    assert verdict(behind(neglected, good=sure(0.045))).kind == IMBALANCED
+    free = evidence(gap=sure(0.1), listening=0.3, gain=sure(0.0))
+    assert verdict(behind(free, good=sure(0.2))).kind == IMBALANCED
+
+
+def test_what_comes_before_underfitting() -> None:
+    for facts, said in (
+        ({"faults": ["it leaks"]}, "it leaks"),
+        ({"samples": 199}, "too few"),
+        ({"alone": 0.5, "joint": 0.5}, "above chance"),
+        ({"alone": 0.5}, "synergistic"),
+    ):
+        known: dict[str, Any] = {"gain": sure(0.05), **facts}
+        found = verdict(behind(evidence(**known), good=sure(0.2)))
+        assert said in found.reasons[0] and not found.underfits
 
 
 def test_the_sentences_name_the_metric() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tests.report.diagnoses import HOSTILE, about, balanced, example, regression
 
 from equivox.diagnosis.diagnose import Diagnosis
 from equivox.diagnosis.dynamics import Onset
-from equivox.diagnosis.verdict import THRESHOLDS
+from equivox.diagnosis.verdict import THRESHOLDS, UNSURE
 from equivox.report.diagnosis import CONTENTS, notebook, page, save, text, twin
 from equivox.report.plots import Series, bars, lines
 
@@ -123,6 +124,32 @@ def test_a_balanced_network_is_said_to_be_one() -> None:
     assert "no gain for sure" in said
 
 
+def test_a_gain_that_does_not_count_is_not_said_to_be_had() -> None:
+    had = "something is to be had."
+    assert had in Words(page(example())).text  # imbalanced, and late fusion better
+    found = replace(balanced(), headroom=replace(balanced().headroom, gain=about(0.02)))
+    said = Words(page(found)).text
+    assert had not in said and "beyond the interval, but by too little to count." in said
+
+
+def test_shares_of_what_does_not_move_are_not_said() -> None:
+    found = example()
+    known = replace(found.verdict.modalities["hard"], listening=math.nan, reliance=131.0)
+    calm = replace(balanced(), verdict=replace(balanced().verdict, modalities={"hard": known}))
+    said = Words(page(calm)).text
+    assert "a late fusion hardly moves with it." in said and "nothing to compare with (“-”)" in said
+    assert "0.190 to 0.210-" in said and ">1000%" in said and "13100%" not in said
+    assert text(calm).count(">1000%") == 1
+
+
+def test_an_under_trained_network_is_said_to_be_one() -> None:
+    found = example()
+    short = replace(found.verdict, kind=UNSURE, neglected=(), underfits=True)
+    said = Words(page(replace(found, verdict=short))).text
+    assert "Cannot tell who is neglected" in said
+    assert "which is under-trained: more training may have it as well." in said
+
+
 def test_what_a_regression_does_not_have_is_said() -> None:
     said = Words(page(regression())).text
     for words in (
@@ -212,7 +239,19 @@ def test_the_onset_of_the_damage_is_said_and_marked() -> None:
     assert (3, "var(--m1)") in colours
     calm = replace(example().dynamics, onset={"easy": Onset(None, None, None)})
     unhurt = Words(page(replace(example(), dynamics=calm)))
-    assert "No modality was left behind, as far as was recorded." in unhurt.text
+    assert "When it was left behind cannot be seen in what was recorded." in unhurt.text
+
+
+def test_nobody_is_said_to_be_damaged_where_nobody_is_blamed() -> None:
+    found = replace(balanced(), dynamics=example().dynamics)
+    assert any(x.behind for x in found.dynamics.onset.values())
+    whole = Words(page(found))
+    assert "so none has an onset" in whole.text and "from epoch" not in whole.text
+    assert "where the damage began" not in whole.text
+    for script in _specifications(whole):
+        layout = json.loads(script)["layout"]
+        uprights = [s for s in layout.get("shapes", []) if s["line"]["color"] == "var(--m1)"]
+        assert not uprights
 
 
 def test_hurt_samples_are_shown_with_what_they_are_in_words() -> None:
@@ -314,6 +353,57 @@ def test_bars_keep_rows_apart_that_look_alike() -> None:
     plot = bars("t", "l", long, [Series("", [about(0.1), None], "--s1")])
     assert plot.data[0]["y"] == [0, 1] and plot.data[0]["x"] == [0.1, None]
     assert "two: not measured" in plot.alt
+
+
+def test_quotation_marks_are_shown_as_they_are() -> None:
+    """Plotly knows `&lt;` and `&amp;`, but not `&quot;`."""
+    name = "<b> & \"q\" 'x'"
+    shown = "&lt;b&gt; &amp; \"q\" 'x'"
+    for plot in (
+        bars("t", "l", [name], [Series(name, [0.5], "--s1")]),
+        lines("t", "l", [0, 1], [Series(name, [0.5, 0.6], "--m0")], "epoch"),
+    ):
+        (trace,) = plot.data
+        assert trace["name"] == shown and shown in trace["hovertext"][0]
+    assert bars("t", "l", [name], []).layout["yaxis"]["ticktext"] == [shown]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.3, 2.0], [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]),
+        ([0.03, 1.1], [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]),
+        ([0.002, 30.0], [1e-3, 1e-2, 0.1, 1, 10, 100]),
+        ([1e-9, 1.0], [1e-9, 1e-7, 1e-5, 1e-3, 0.1]),
+    ],
+)
+def test_logarithmic_axes_have_a_few_numbers(values: list[float], ticks: list[float]) -> None:
+    plot = lines("t", "l", [0, 1], [Series("a", values, "--m0")], "epoch", logarithmic=True)
+    assert plot.layout["yaxis"]["tickvals"] == pytest.approx(ticks)
+    narrow = lines("t", "l", [0], [Series("a", [0.12, 0.17], "--m0")], "epoch", logarithmic=True)
+    assert "tickvals" not in narrow.layout["yaxis"]  # none of 1, 2 and 5 is there
+
+
+def test_a_logarithmic_axis_passes_over_zeros_of_the_training_data() -> None:
+    thick, thin = ([Series("a", x, "--m0")] for x in ([0.1, 1.0], [0.0, None]))
+    plot = lines("t", "l", [0, 1], thick, "epoch", thin=thin, logarithmic=True)
+    assert min(plot.layout["yaxis"]["tickvals"]) == pytest.approx(0.1)
+
+
+def test_level_lines_have_a_narrow_axis() -> None:
+    level = lines("t", "l", [0, 1], [Series("a", [1.0, 1.0], "--m0")], "epoch")
+    low, high = level.layout["yaxis"]["range"]
+    assert 0.9 < low < 1 < high < 1.1
+    other = lines("t", "l", [0, 1], [Series("a", [0.9, 1.0], "--m0")], "epoch")
+    assert "range" not in other.layout["yaxis"]
+
+
+def test_numbers_have_no_classes() -> None:
+    found = replace(regression(), previews={5: example().previews[548]})
+    said = Words(page(found)).text
+    assert "alone answers better, the largest excess first" in said
+    assert "those first where hard alone is better by most" in said
+    assert "of each class" not in said and "surest" not in said
 
 
 def test_lines_of_training_data_have_no_place_in_the_legend() -> None:

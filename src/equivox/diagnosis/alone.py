@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.diagnosis.late_fusion import LateFusion, late_fusion
+from equivox.diagnosis.metric import Estimate, estimate, merits
 from equivox.diagnosis.probes import Read, Split, encoded, read_both
 from equivox.diagnosis.reference import Optimizer, Reference, only, renewed, trained_alone
 from equivox.task import Dense
@@ -138,3 +139,20 @@ def read(
         own = encoded(reference.balancer, only(train, m))[m]
         single[m] = own, Split(alone.features[m], answers.target)
     return read_both(balancer.task, joint, single)
+
+
+def ahead(
+    balancer: Balancer, train: Iterable[Any], references: Mapping[str, Reference]
+) -> dict[str, Estimate]:
+    """What each modality's model is better by than the network on the training data.
+
+    By the usual metric, sample by sample where the loader yields an index. Nothing for dense
+    prediction, as of `read`.
+    """
+    task, method = balancer.task, balancer.method
+    if isinstance(task, Dense):
+        return {}
+    rows = balancer.collect(train, lambda o, b: {"logits": method.predict(o), "target": b.target})
+    own = merits(task, rows["logits"], rows["target"])
+    single = {m: r.answers(only(train, m)) for m, r in references.items()}
+    return {m: estimate(merits(task, x["logits"], x["target"]) - own) for m, x in single.items()}

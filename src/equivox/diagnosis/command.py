@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from equivox.diagnosis.conditions import Condition, condition
 from equivox.diagnosis.diagnose import diagnose
 from equivox.diagnosis.dynamics import Dynamics
 from equivox.errors import nearest
+from equivox.model import Multimodal
 
 HOLDS = 3
 """The exit code where a condition of `--fail-on` holds."""
@@ -129,6 +130,11 @@ def of_file(spec: str) -> dict[str, Any]:
             f"The loaders should be a mapping by split. Found `{parts[1]}` of type "
             f"`{type(values[1]).__name__}` in `{place}`."
         )
+    if len(parts) == 2 and isinstance(values[0], Multimodal):
+        raise ValueError(
+            "A model does not say what it is trained for. Found no task. Write "
+            f"`{spec.replace(' ', '')},task`, with its name in the file, or name the balancer."
+        )
     found = dict(zip(("subject", "loaders", "task"), values, strict=False))
     return found | {"receipt": {"file": spec}}
 
@@ -178,8 +184,14 @@ def _check_out(path: Path | None) -> None:
             f"`{path}`. Write `{path.with_suffix('.html')}`."
         )
     there = next(p for p in path.absolute().parents if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise OSError(f"`--out` should be where one can write. Found `{there}`, where one cannot.")
+    try:
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell: see `/proc`
+            pass
+    except OSError as error:
+        raise OSError(
+            f"`--out` should be where one can write. Found `{there}`, where one cannot: "
+            f"{error.strerror}."
+        ) from error
 
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────

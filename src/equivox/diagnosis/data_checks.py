@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SCALES = 100.0
 """The largest ratio of two modalities' standard deviations that an optimizer should be given."""
 
+SPOILT = 0.05
+"""The share of samples with NaN or infinity from which on it is no longer a few."""
+
 IMBALANCE = 10.0
 """The largest ratio of the sizes of two classes that is not remarked upon."""
 
@@ -93,7 +96,8 @@ def _at_chance(facts: Facts) -> Iterator[Finding]:
                 f"{found.high:.3f}), and chance is {chance:.3f}: nothing shows that it says "
                 "anything about the target.",
                 "Look at its inputs beside their labels, and train its encoder alone for longer or "
-                "with another learning rate. If it stays at chance, leave the modality out.",
+                "with another learning rate. If it stays at chance, and the network loses nothing "
+                "without it, leave the modality out: beside others it may say something.",
             )
 
 
@@ -106,7 +110,7 @@ def _chance(facts: Facts) -> float | None:
 
 
 def _nonfinite(facts: Facts) -> Iterator[Finding]:
-    cure = "Repair these samples where they are read, or leave them out."
+    cure = "Repair these samples where they are read. They are left out of what is measured."
     for split in facts.splits:
         bad = {f"`{m}`": (m, table.bad) for m, table in split.tables.items()}
         targets: Any = {"The target": (None, ~finite(split.target))}
@@ -117,7 +121,8 @@ def _nonfinite(facts: Facts) -> Iterator[Finding]:
                     f"{name} holds NaN or infinity in {count} of {len(rows)} {split.name} samples: "
                     f"{listed(numbers, count)}."
                 )
-                yield Finding("nonfinite", modality, "fault", what, cure, count, numbers)
+                severity = "fault" if count >= SPOILT * len(rows) else "warning"
+                yield Finding("nonfinite", modality, severity, what, cure, count, numbers)
 
 
 def _constant(facts: Facts) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from equivox.diagnosis.findings import Finding
 from equivox.diagnosis.headroom import Headroom, headroom
 from equivox.diagnosis.hurt import Hurt, class_names, hurt, varied
 from equivox.diagnosis.loaders import SPLITS, Loaders, checked
-from equivox.diagnosis.metric import Metric, metric_of
+from equivox.diagnosis.metric import Estimate, Metric, metric_of
 from equivox.diagnosis.prescription import Advice, prescribe
 from equivox.diagnosis.preview import Preview, previews
 from equivox.diagnosis.probes import Probe, Read, probes
@@ -47,7 +47,8 @@ class Diagnosis:
     Each attribute is described where its class is; `dynamics` is there where a recorder was given,
     and what a task does not have (routing of a regression, probes of dense prediction) is empty. So
     is what a modality that holds nothing finite does not have. `metric` is that of the headroom,
-    the contributions, the probes, the use and the robustness, in words.
+    the contributions, the probes, the use and the robustness, in words; `ahead`, what each
+    modality's model is better by than the network on the training data, is by the usual one.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Diagnosis:
     metric: str = ""
     classes: tuple[str, ...] = ()
     previews: Mapping[int, Mapping[str, Preview]] = field(default_factory=dict)
+    ahead: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis in plain values; what could not be measured is None."""
@@ -158,7 +160,8 @@ def diagnose(
     alone = single.asked(references, parts, answers, shown)
     read = single.read(balancer, parts["train"], answers, references, alone)
     evidence = _evidence(answers, alone, read, shown)
-    judged = evidence if shown.accuracy_like else _evidence(answers, alone, read, usual)
+    by = shown if shown.accuracy_like else usual
+    judged = evidence if by is shown else _evidence(answers, alone, read, by)
     tell("the data", 0.7)
     checks = data_checks(
         balancer,
@@ -168,7 +171,8 @@ def diagnose(
         chance=judged.headroom.chance,
     )
     faults = [check.what for check in checks if check.severity == "fault"]
-    decided = verdict(replace(judged, faults=faults))
+    ahead = single.ahead(balancer, parts["train"], references)
+    decided = verdict(replace(judged, faults=faults, ahead=ahead))
     tell("contributions", 0.8)
     contributions = {how: contribution(answers, how, shown) for how in BLANKINGS}
     tell("robustness", 0.85)
@@ -192,12 +196,13 @@ def diagnose(
         hurt=harmed,
         data=tuple(checks),
         epochs_alone={m: (r.epochs, r.converged) for m, r in references.items()},
-        prescription=prescribe(decided, balancer, agreement),
+        prescription=prescribe(decided, balancer, agreement, by.room(judged.headroom.joint.value)),
         dynamics=recorded and recorded.with_onset({m: r.curve for m, r in references.items()}),
         receipt=dict(receipt or {}) | _versions(),
         metric=shown.label,
         classes=names,
         previews=previews(parts["test"], [case.index for case in varied(harmed.cases)]),
+        ahead=ahead,
     )
     tell("done", 1.0)
     return found

@@ -76,10 +76,7 @@ class Dynamics:
         known = {m: x for m, x in references.items() if x and "probe" in self.curves}
         behind = self.onsets(known) if known else {}
         alone = {m: tuple(at(x, epoch) for epoch in self.epochs) for m, x in known.items()}
-        fallen = {
-            name: {m: self._fallen(x) for m, x in self.curves.get(name, {}).items()}
-            for name in ("gradient_norm", "update_ratio")
-        }
+        fallen = {name: self._fallen(name) for name in ("gradient_norm", "update_ratio")}
         return replace(
             self,
             curves={**self.curves, "alone": alone} if alone else self.curves,
@@ -89,9 +86,12 @@ class Dynamics:
             },
         )
 
-    def _fallen(self, curve: Sequence[Number]) -> int | None:
-        first = collapse(curve)
-        return None if first is None else self.epochs[first]
+    def _fallen(self, name: str) -> dict[str, int]:
+        """The epochs from which on some encoders' numbers are low, where others' are not."""
+        curves = self.curves.get(name, {})
+        first = {m: collapse(x) for m, x in curves.items()}
+        low = {m: self.epochs[place] for m, place in first.items() if place is not None}
+        return low if len(low) < len(curves) else {}
 
     def onsets(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,10 @@ from equivox.task import Classification, Dense, MultiLabel, Regression
 
 if TYPE_CHECKING:
     from equivox.task import Task
+
+
+SHARE = (0.0, 1.0)
+"""The ends of a metric that is a share."""
 
 
 def metrics_of(task: Task) -> dict[str, Metric]:
@@ -40,7 +45,7 @@ def metrics_of(task: Task) -> dict[str, Metric]:
 
 def _of_classes(task: Classification) -> list[Metric]:
     return [
-        Metric("accuracy", "accuracy", partial(merits, task)),
+        Metric("accuracy", "accuracy", partial(merits, task), ends=SHARE),
         _counted("balanced_accuracy", "balanced accuracy", "multiclass_accuracy", task),
         _counted("f1", "macro F1", "multiclass_f1_score", task),
         _counted("auroc", "area under the ROC curve", "multiclass_auroc", task),
@@ -49,7 +54,7 @@ def _of_classes(task: Classification) -> list[Metric]:
 
 def _of_labels(task: MultiLabel) -> list[Metric]:
     return [
-        Metric("example_f1", "F1", partial(merits, task)),
+        Metric("example_f1", "F1", partial(merits, task), ends=SHARE),
         _counted("f1", "macro F1", "multilabel_f1_score", task),
         _counted("map", "mean average precision", "multilabel_average_precision", task),
     ]
@@ -57,7 +62,7 @@ def _of_labels(task: MultiLabel) -> list[Metric]:
 
 def _of_numbers(task: Regression) -> list[Metric]:
     return [
-        Metric("r2", "R²", partial(merits, task)),
+        Metric("r2", "R²", partial(merits, task), ends=(-math.inf, 1.0)),
         Metric("mae", "negative absolute error", _negative_error, accuracy_like=False),
     ]
 
@@ -65,7 +70,7 @@ def _of_numbers(task: Regression) -> list[Metric]:
 def _of_positions(task: Dense) -> list[Metric]:
     of = partial(_counted, task=task, ignore_index=task.ignore_index)
     return [
-        Metric("sample_accuracy", "accuracy of the positions", partial(merits, task)),
+        Metric("sample_accuracy", "accuracy of the positions", partial(merits, task), ends=SHARE),
         of("accuracy", "accuracy of all positions", "multiclass_accuracy", average="micro"),
         of("miou", "mean intersection over union", "multiclass_jaccard_index"),
     ]
@@ -100,7 +105,7 @@ def _counted(name: str, label: str, function: str, task: Task, **options: Any) -
         )
         return found
 
-    return Metric(name, label, of, mean=False, reads=task.probabilities)
+    return Metric(name, label, of, mean=False, reads=task.probabilities, ends=SHARE)
 
 
 def _function(name: str) -> Callable[..., Any]:

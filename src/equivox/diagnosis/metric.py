@@ -61,6 +61,7 @@ class Metric:
         mean: which of the two.
         reads: the predictions, of the logits (samples, outputs, …); by default the logits.
         accuracy_like: whether the verdict's thresholds, which are those of an accuracy, apply.
+        ends: the least and the most that it can be.
 
     >>> of = Metric("mine", "my metric", lambda logits, target: -(logits[:, 0] - target).abs())
     >>> of.value(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 3.0]))
@@ -73,6 +74,7 @@ class Metric:
     mean: bool = True
     reads: Callable[[Tensor], Tensor] = _as_it_is
     accuracy_like: bool = True
+    ends: tuple[float, float] = (-math.inf, math.inf)
 
     def parts(self, logits: Tensor, target: Any) -> Tensor:
         """Numbers to add, to subtract and to average before `estimate`, in float64.
@@ -102,6 +104,11 @@ class Metric:
             return estimate(parts)
         value, half = float(parts[0]), 1.96 * float(parts[1:].std())
         return Estimate(value, value - half, value + half)
+
+    def room(self, value: float) -> tuple[float, float]:
+        """What a value can still fall (negative) and rise by."""
+        least, most = self.ends
+        return least - value, most - value
 
     def value(self, logits: Tensor, target: Any) -> float:
         """The number itself."""

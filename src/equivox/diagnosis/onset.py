@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from equivox.arguments import number
 
@@ -16,7 +17,8 @@ class Onset:
 
     Attributes: `behind`, from when on its probe read less than the modality trained alone did after
     as many epochs, see `onset`; `gradient_norm` and `update_ratio`, from when on these of its
-    encoder stayed below a tenth of their largest, see `collapse`.
+    encoder stayed below a tenth of their largest, see `collapse`, while another encoder's did not:
+    where all fall, the training converged.
     """
 
     behind: int | None
@@ -49,22 +51,20 @@ def onset(
     return None
 
 
-def collapse(curve: Sequence[Number], share: float = 0.1) -> int | None:
+def collapse(curve: Sequence[Number], share: float = 0.1, steady: int = 2) -> int | None:
     """The position from which on a curve stays below a share of its largest value.
 
-    :returns: None where its last number is above that. Epochs without a number are passed over.
+    :param steady: At how many epochs at least. Those without a number are passed over.
+    :returns: None where it does not stay there.
 
     >>> collapse([2.0, 5.0, 0.4, 0.6, 0.4, 0.1])
     4
     """
+    number("steady", steady, least=1)
     known = [(epoch, x) for epoch, x in enumerate(curve) if x is not None]
     least = share * max((x for _, x in known), default=0.0)
-    fallen: int | None = None
-    for epoch, x in reversed(known):
-        if x >= least:
-            break
-        fallen = epoch
-    return fallen
+    fallen = [epoch for epoch, _ in takewhile(lambda each: each[1] < least, reversed(known))]
+    return fallen[-1] if len(fallen) >= steady else None
 
 
 def at(curve: Sequence[Number], epoch: int) -> Number:

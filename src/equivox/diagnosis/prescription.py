@@ -8,6 +8,7 @@ what the late fusion gains.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from equivox.balancer import Balancer
     from equivox.diagnosis.conflict import Conflict
     from equivox.method import Method
+
+
+Room = tuple[float, float]
+"""What a metric can fall (negative) and rise by."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Case:
     verdict: Verdict
     balancer: Balancer
     conflict: Conflict | None
+    room: Room
 
     @property
     def imbalanced(self) -> bool:
@@ -62,9 +68,9 @@ class Case:
 
     @property
     def late_fusion_wins(self) -> bool:
-        """Whether nobody is blamed, and a late fusion is better all the same."""
-        gain = self.verdict.gain
-        return self.verdict.kind == UNSURE and gain.low > 0 and gain.value >= limit("harm")
+        """Whether nobody is blamed, and a late fusion is better than a trained network."""
+        gain, unsure = self.verdict.gain, self.verdict.kind == UNSURE and not self.verdict.underfits
+        return unsure and gain.low > 0 and gain.value >= limit("harm")
 
     @property
     def ignored_only(self) -> bool:
@@ -103,7 +109,8 @@ RULES = (
         lambda case: case.verdict.kind == BALANCED and not case.verdict.synergistic,
         Advice(
             "", "Nothing: keep joint training.",
-            "no encoder falls short, and a late fusion is not better", "", "1.00", "",
+            "nobody is neglected or held back, and a late fusion gains nothing that counts", "",
+            "1.00", "",
         ),
     ),
     Rule(
@@ -115,7 +122,14 @@ RULES = (
         ),
     ),
     Rule(
-        lambda case: case.verdict.kind == UNSURE,
+        lambda case: case.verdict.underfits,
+        Advice(
+            "", "Train the network for longer, or with another learning rate, and diagnose again.",
+            "on the training data it is worse than one modality alone", "", "1.00", "",
+        ),
+    ),
+    Rule(
+        lambda case: case.verdict.kind == UNSURE and not case.verdict.underfits,
         Advice(
             "", "Nothing yet: first what stands in the way of a verdict, see its reasons.",
             "the verdict is that nothing can be told", "", "1.00", "",
@@ -181,15 +195,19 @@ RULES = (
 
 
 def prescribe(
-    found: Verdict, balancer: Balancer, conflict: Conflict | None = None
+    found: Verdict,
+    balancer: Balancer,
+    conflict: Conflict | None = None,
+    room: Room = (-math.inf, math.inf),
 ) -> Sequence[Advice]:
     """The advice whose rule holds, in the order of the table.
 
     Without methods that are not for this task or network, or that it was trained with already.
 
     :param conflict: That of the network's gradients, where it was measured.
+    :param room: How far the network's metric can fall and rise.
     """
-    case = Case(found, balancer, conflict)
+    case = Case(found, balancer, conflict, room)
     rules = (rule for rule in RULES if rule.when(case))
     return [_told(rule, case) for rule in rules if _fits(rule.advice.method, balancer)]
 
@@ -201,18 +219,22 @@ def _told(rule: Rule, case: Case) -> Advice:
     return replace(
         rule.advice,
         signal=rule.advice.signal.format(conflict=said),
-        gain=expected(case.verdict.gain, rule.shares) if rule.shares else None,
+        gain=expected(case.verdict.gain, rule.shares, case.room) if rule.shares else None,
     )
 
 
-def expected(gain: Estimate, shares: Shares) -> Estimate:
+def expected(gain: Estimate, shares: Shares, room: Room = (-math.inf, math.inf)) -> Estimate:
     """A share of a gain where neither is known exactly: from the least to the most of both.
+
+    :param room: It cannot be outside of this.
 
     >>> expected(Estimate(0.04, 0.02, 0.06), (0.5, 0.75, 1.5))
     Estimate(value=0.03, low=0.01, high=0.09)
     """
     ends = [end * share for end in (gain.low, gain.high) for share in shares]
-    return Estimate(gain.value * shares[1], min(ends), max(ends))
+    least, most = room
+    found = (gain.value * shares[1], min(ends), max(ends))
+    return Estimate(*(min(max(x, least), most) for x in found))
 
 
 def _fits(key: str, balancer: Balancer) -> bool:

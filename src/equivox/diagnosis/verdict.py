@@ -6,13 +6,17 @@ exchanged) show that the network listens to it less than a late fusion of the un
 A weak modality moves the late fusion little as well, and is not blamed. Where none is neglected, a
 modality is *held back* to which the network listens, but whose encoder falls short beyond doubt, at
 a cost: the late fusion is better. So a strong modality may fare that learns slowly.
+
+All this supposes that the network was trained as far as the references are. One that neglects a
+modality satisfies its loss by another, so on the training data it is no worse than that one alone;
+a network that is worse there is under-trained itself, and nobody is blamed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from equivox.diagnosis.headroom import Headroom
@@ -50,6 +54,20 @@ THRESHOLDS = {
         "moves a late fusion of the unimodal models",
         "`benchmarks/verdict_grid.py`: a share is about one where all is well, found cases lie far "
         "below, and 0.2 to 0.8 find the same ones",
+    ),
+    "moves": Threshold(
+        0.001,
+        "a late fusion moves with a modality where the lower end of what exchanging it does is "
+        "above this; a share of less says nothing, and counts as one",
+        "`benchmarks/verdict_grid.py`: shares of thousands of percent lie below, and no neglect "
+        "that is found there",
+    ),
+    "underfit": Threshold(
+        0.04,
+        "the network itself is under-trained where the lower end of what it is worse by on the "
+        "training data, than the modality that moves it most is alone, is above this",
+        "at most 0.027 in `benchmarks/verdict_cases.py` and 0 in the planted cases of "
+        "`benchmarks/verdict_grid.py`; from 0.05 on in nearly all that were cut short there",
     ),
     "above chance": Threshold(
         0.03,
@@ -91,7 +109,9 @@ class Evidence:
 
     Attributes: `samples` of the test data; `headroom`; by modality `probes` (empty for dense
     prediction), `use` in the network and `late_use` in a late fusion of the unimodal models;
-    `faults` of the data, in words; `metric`, that all this is measured by, in words.
+    `faults` of the data, in words; `metric`, that all this is measured by, in words; by modality
+    `ahead`, what its model alone is better by than the network on the training data, in the usual
+    metric, empty where it was not measured.
     """
 
     samples: int
@@ -101,6 +121,12 @@ class Evidence:
     late_use: Mapping[str, Use]
     faults: Sequence[str] = ()
     metric: str = "metric"
+    ahead: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def leading(self) -> str:
+        """The modality that moves the network most."""
+        return max(self.use, key=lambda m: self.use[m].divergence.value)
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,8 @@ class Neglect:
     """What is known of one modality.
 
     Attributes: `gap` of its probe; `listening`, how much the network's prediction moves with it
-    relative to a late fusion (by divergence), and `reliance`, the same by the fall of the metric;
+    relative to a late fusion (by divergence), and `reliance`, the same by the fall of the metric,
+    both NaN where the late fusion hardly moves;
     `under_trained` and `ignored`, whether the probe, and whether both interventions say so;
     `far_behind`, whether the whole interval of the gap is beyond the threshold.
     """
@@ -123,6 +150,11 @@ class Neglect:
     far_behind: bool = False
 
     @property
+    def heard(self) -> float:
+        """The larger of `listening` and `reliance`; what was not measured is taken for one."""
+        return max(1.0 if math.isnan(x) else x for x in (self.listening, self.reliance))
+
+    @property
     def neglected(self) -> bool:
         """Whether all of it agrees."""
         return self.under_trained and self.ignored
@@ -135,7 +167,8 @@ class Verdict:
     Attributes: `kind`, "imbalanced", "balanced" or "cannot tell"; `neglected` modalities;
     `held_back`, those that fall short all the same where none is; `synergistic`, whether no
     modality says anything by itself; `gain`, what a late fusion gains over the network; `reasons`,
-    one sentence each; `modalities`, what is known of each; `metric`, that it is by, in words.
+    one sentence each; `modalities`, what is known of each; `metric`, that it is by, in words;
+    `underfits`, whether the network itself is under-trained, so that nobody can be blamed.
     """
 
     kind: str
@@ -146,6 +179,7 @@ class Verdict:
     modalities: Mapping[str, Neglect]
     held_back: tuple[str, ...] = ()
     metric: str = "metric"
+    underfits: bool = False
 
     @property
     def suspect(self) -> str:
@@ -157,7 +191,7 @@ class Verdict:
         def worse(modality: str) -> tuple[float, float]:
             found = self.modalities[modality]
             gap = found.gap.value
-            return (-math.inf if math.isnan(gap) else gap), -max(found.listening, found.reliance)
+            return (-math.inf if math.isnan(gap) else gap), -found.heard
 
         return max(self.neglected or self.held_back or self.modalities, key=worse)
 
@@ -175,7 +209,12 @@ def verdict(evidence: Evidence) -> Verdict:
     )
     costs = evidence.headroom.gain.low > 0 and not neglected  # or it is the neglect that costs
     held = tuple(m for m, found in known.items() if costs and found.far_behind)
-    kind, reasons = _decided(evidence, known, neglected, held, synergistic)
+    stop = _undecidable(evidence, known)
+    underfits = not stop and not synergistic and _underfits(evidence)
+    if stop or underfits:
+        kind, reasons = UNSURE, stop or [_under_trained(evidence)]
+    else:
+        kind, reasons = _decided(evidence, known, neglected, held, synergistic)
     return Verdict(
         kind,
         neglected if kind == IMBALANCED else (),
@@ -185,6 +224,7 @@ def verdict(evidence: Evidence) -> Verdict:
         known,
         held if kind == IMBALANCED else (),
         evidence.metric,
+        underfits,
     )
 
 
@@ -192,28 +232,44 @@ def _neglect(modality: str, evidence: Evidence) -> Neglect:
     nothing = Estimate(math.nan, math.nan, math.nan)
     gap = evidence.probes[modality].gap if modality in evidence.probes else nothing
     mine, late = evidence.use[modality], evidence.late_use[modality]
-    listening = _share(mine.divergence, late.divergence)
-    reliance = _share(mine.drop, late.drop)
     alone = evidence.headroom.alone[modality]
-    return Neglect(
+    found = Neglect(
         modality,
         gap,
-        listening,
-        reliance,
+        listening=_share(mine.divergence, late.divergence),
+        reliance=_share(mine.drop, late.drop),
         under_trained=gap.value >= limit("probe gap") and gap.low > limit("sure gap"),
-        ignored=max(listening, reliance) < limit("listening"),
+        ignored=False,
         says_something=alone.low > evidence.headroom.chance + limit("above chance"),
         far_behind=gap.low >= limit("probe gap"),
     )
+    return replace(found, ignored=found.heard < limit("listening"))
 
 
 def _share(mine: Estimate, late: Estimate) -> float:
-    """How far the network moves relative to the late fusion; 1 where that does not move."""
-    return mine.value / late.value if late.low > 0 else 1.0
+    """How far the network moves relative to the late fusion; NaN where that hardly moves."""
+    return mine.value / late.value if late.low > limit("moves") else math.nan
 
 
 def _joint_says(evidence: Evidence) -> bool:
     return evidence.headroom.joint.low > evidence.headroom.chance + limit("above chance")
+
+
+def _underfits(evidence: Evidence) -> bool:
+    """Whether the late fusion is better, and the network did not even fit what one modality can."""
+    ahead = evidence.ahead.get(evidence.leading)
+    return evidence.headroom.gain.low > 0 and ahead is not None and ahead.low > limit("underfit")
+
+
+def _undecidable(evidence: Evidence, known: Mapping[str, Neglect]) -> list[str]:
+    """Why nothing can be told of the network; empty where something can."""
+    if evidence.faults:
+        return [f"The data come first: {fault}" for fault in evidence.faults]
+    if evidence.samples < limit("samples"):
+        return [f"{evidence.samples} test samples are too few: at least {limit('samples'):.0f}."]
+    if not _joint_says(evidence) and not any(k.says_something for k in known.values()):
+        return ["Nothing is above chance: neither a modality alone nor the network."]
+    return []
 
 
 def _decided(
@@ -223,18 +279,11 @@ def _decided(
     held: Sequence[str],
     synergistic: bool,
 ) -> tuple[str, list[str]]:
-    if evidence.faults:
-        return UNSURE, [f"The data come first: {fault}" for fault in evidence.faults]
-    if evidence.samples < limit("samples"):
-        few = f"{evidence.samples} test samples are too few: at least {limit('samples'):.0f}."
-        return UNSURE, [few]
     if synergistic:
         return BALANCED, [
             "No modality says anything by itself, and together they do: the task is synergistic. "
             "Balancing trains modalities to speak alone, and will not help."
         ]
-    if not _joint_says(evidence) and not any(k.says_something for k in known.values()):
-        return UNSURE, ["Nothing is above chance: neither a modality alone nor the network."]
     if neglected:
         return IMBALANCED, [_neglected(known[m], evidence.metric) for m in neglected]
     if held:
@@ -243,29 +292,68 @@ def _decided(
 
 
 def _not_neglected(evidence: Evidence, known: Mapping[str, Neglect]) -> tuple[str, list[str]]:
-    headroom = evidence.headroom
-    better = headroom.gain.low > 0 and headroom.gain.value >= limit("harm")
+    gain = evidence.headroom.gain
+    better = gain.low > 0 and gain.value >= limit("harm")
     ignored = any(found.ignored for found in known.values())
-    wins = better and (ignored or headroom.gain.value >= limit("ensemble"))
-    half = [m for m, found in known.items() if found.under_trained or found.ignored]
+    wins = better and (ignored or gain.value >= limit("ensemble"))
+    half = [found for found in known.values() if found.under_trained or found.ignored]
+    which = ", ".join(f"`{found.modality}`" for found in half)
     if wins:
-        which = ", ".join(f"`{m}`" for m in half) or "no modality in particular"
         return UNSURE, [
-            f"A late fusion is better by {_pm(headroom.gain)}, but the signals do not agree on who "
-            f"is neglected ({which}). The fusion may be what is wrong: try the ensemble."
+            f"A late fusion is better by {_pm(gain)}, but the signals do not agree on who "
+            f"is neglected ({which or 'no modality in particular'}). The fusion may be what is "
+            "wrong: try the ensemble."
         ]
     if half and not evidence.probes:
-        which = ", ".join(f"`{m}`" for m in half)
         return UNSURE, [
             f"The network listens to {which} less than a late fusion does, and no probe can tell "
             "whether its encoder learned enough: dense prediction has no single vector a sample."
         ]
-    late = f"is better by {_pm(headroom.gain)}, as an ensemble is" if better else "is not better"
-    reasons = [
+    if half:
+        return BALANCED, [*map(_half, half), f"All the same, a late fusion {_no_gain(gain)}."]
+    return BALANCED, [
         "No encoder falls short of training alone while being ignored, and a late fusion "
-        f"of the unimodal models {late}."
+        f"of the unimodal models {_no_gain(gain)}."
     ]
-    return BALANCED, reasons
+
+
+def _no_gain(gain: Estimate) -> str:
+    """What is said of a gain that does not count."""
+    if gain.low <= 0 or math.isnan(gain.low):
+        return "is not better"
+    if gain.value < limit("harm"):
+        return f"is better by {_pm(gain)} only: less than {limit('harm'):g} does not count"
+    return f"is better by {_pm(gain)}, as an ensemble is"
+
+
+def _half(found: Neglect) -> str:
+    """What is said where one sign is there without the other."""
+    if found.ignored:
+        return (
+            f"`{found.modality}` is ignored, and its probe is {_pm(found.gap)} below the same "
+            "encoder trained alone, which is too little or too unsure to call it neglected."
+        )
+    return (
+        f"The probe of `{found.modality}` is {_pm(found.gap)} below the same encoder trained "
+        f"alone, but {_heard(found)}."
+    )
+
+
+def _heard(found: Neglect) -> str:
+    """Why a modality is not ignored."""
+    if math.isnan(found.listening) or math.isnan(found.reliance):
+        return "a late fusion hardly moves with it either"
+    return "the network listens to it"
+
+
+def _under_trained(evidence: Evidence) -> str:
+    leading = evidence.leading
+    return (
+        "The network itself is under-trained: on the training data it is worse by "
+        f"{_pm(evidence.ahead[leading])} than a model of `{leading}` alone, the modality that "
+        "moves it most. Train it longer, or with another learning rate: until then nothing shows "
+        "who is neglected."
+    )
 
 
 def _neglected(found: Neglect, metric: str) -> str:
@@ -278,9 +366,9 @@ def _neglected(found: Neglect, metric: str) -> str:
 
 def _held_back(found: Neglect, gain: Estimate) -> str:
     return (
-        f"`{found.modality}` is held back: the network listens to it, but its probe is "
-        f"{_pm(found.gap)} below the same encoder trained alone, and a late fusion of the unimodal "
-        f"models is better than the network by {_pm(gain)}."
+        f"`{found.modality}` is held back: {_heard(found)}, but its probe is {_pm(found.gap)} "
+        "below the same encoder trained alone, and a late fusion of the unimodal models is better "
+        f"than the network by {_pm(gain)}."
     )
 
 

@@ -24,6 +24,9 @@ from equivox.report.page import Markup, joined, tag
 LONGEST = 20
 """Longer names are cut on axes and in legends, for phones; tables have them whole."""
 
+LEVEL = 0.05
+"""What an axis shows above and below values that are all alike: Plotly would show 1."""
+
 MODALITY_COLOURS = 8
 _PATTERNS = ("", "/", ".", "x")
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -114,11 +117,12 @@ def lines(
     layout["xaxis"] |= {
         "title": {"text": x_label, "standoff": 4}, "showgrid": False, "zeroline": False
     }  # fmt: skip
-    layout["yaxis"] |= (
-        {"type": "log", "nticks": 5, "tickformat": "~g"} if logarithmic else {"nticks": 6}
-    )
+    values = [x for trace in data for x in trace["y"] if x is not None]
+    layout["yaxis"] |= _powers(values) if logarithmic else {"nticks": 6}
     if places and all(isinstance(x, int) for x in places):
         layout["xaxis"] |= {"tick0": places[0], "dtick": -((places[0] - places[-1]) // 6) or 1}
+    if span is None and not logarithmic and values and max(values) - min(values) < 1e-3:
+        span = min(values) - LEVEL, max(values) + LEVEL
     if span is not None:
         margin = 0.05 * (span[1] - span[0]) or 0.01
         layout["yaxis"]["range"] = [span[0] - margin, span[1] + margin]
@@ -185,6 +189,21 @@ def _layout(height: int, legend: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _powers(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with a few numbers: Plotly's overlap where there is one decade."""
+    axis: dict[str, Any] = {"type": "log", "tickformat": "~g", "nticks": 5}
+    shown = [math.log10(x) for x in values if x > 0]
+    if not shown:
+        return axis
+    low, high = min(shown), max(shown)
+    every = max(1, round((high - low) / 4))
+    steps = (1, 2, 5) if high - low <= 2 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1, every)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    within = sum(low <= math.log10(tick) <= high for tick in ticks)
+    return axis | {"tickvals": ticks} if within > 1 else axis
+
+
 def _rows(rows: Sequence[str]) -> dict[str, Any]:
     """An axis of numbered rows: names may be alike once they are cut, and look like numbers."""
     return {
@@ -236,8 +255,7 @@ def _values(series: Series, rows: Sequence[str]) -> tuple[list[Any], dict[str, A
     error["visible"] = any(error["array"]) or any(error["arrayminus"])
     name = f", {series.name}" if series.name else ""
     said = [
-        html.escape(f"{row}{name}: {said_of(x)}")
-        for row, x in zip(rows, series.values, strict=True)
+        _escaped(f"{row}{name}: {said_of(x)}") for row, x in zip(rows, series.values, strict=True)
     ]
     return [value for value, _, _ in found], error, said
 
@@ -261,7 +279,7 @@ def _traced(series: Series, places: Sequence[float]) -> dict[str, Any]:
     return {
         "type": "scatter", "connectgaps": True,
         "x": list(places), "y": [ends_of(x)[0] for x in series.values],
-        "hovertext": [html.escape(f"{series.name}: {said_of(x)}") for x in series.values],
+        "hovertext": [_escaped(f"{series.name}: {said_of(x)}") for x in series.values],
         "hoverinfo": "text",
     }  # fmt: skip
 
@@ -272,7 +290,12 @@ def _gap(a: float | None, b: float | None) -> float:
 
 def _short(name: str) -> str:
     cut = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-    return html.escape(cut)
+    return _escaped(cut)
+
+
+def _escaped(text: str) -> str:
+    """Text that Plotly reads as it is: it knows no `&quot;`, and quotation marks mean nothing."""
+    return html.escape(text, quote=False)
 
 
 def _legend_height(names: Sequence[str]) -> int:

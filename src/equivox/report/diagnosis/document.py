@@ -133,7 +133,8 @@ def _expected(found: Diagnosis) -> Markup:
     ]  # fmt: skip
     caption = (
         f"The {found.verdict.metric} that each may gain over the network, which is a share of what "
-        "a late fusion gains, and the cost of a step as a multiple of plain training"
+        "a late fusion gains, and the cost of a step as a multiple of plain training, where the "
+        "encoders take the time: with small ones it is more"
     )
     return tag("div", table(caption, ["", "expected gain", "cost"], rows), class_="compact narrow")
 
@@ -160,7 +161,8 @@ def _rules() -> Markup:
         "trained alone, and both interventions show that the network listens to it less than a "
         "late fusion does. A weak modality moves a late fusion little as well, and is not blamed. "
         "Where none is neglected, one is held back to which the network listens, but whose encoder "
-        "falls short beyond doubt while a late fusion is better."
+        "falls short beyond doubt while a late fusion is better. A network that is worse on the "
+        "training data than one modality alone is under-trained, and nobody is blamed."
     )
     return section("rules", "The rules", tag("p", said), tag("div", listed, class_="words"))
 

@@ -34,11 +34,14 @@ def hurt(found: Diagnosis) -> Markup:
 def hurt_share(found: Diagnosis) -> str:
     """How many samples the modality alone answers better, in words."""
     of = found.hurt.share
-    regression = found.task.startswith("Regression")
-    how = "with a smaller error" if regression else "rightly where the network is wrong"
+    how = "with a smaller error" if _numbers(found) else "rightly where the network is wrong"
     if of.value != of.value:
         return "was not compared with the network sample by sample"
     return f"answers {of.value:.1%} ({of.low:.1%} to {of.high:.1%}) of the test samples {how}"
+
+
+def _numbers(found: Diagnosis) -> bool:
+    return found.task.startswith("Regression")
 
 
 def _classes(found: Diagnosis) -> Markup:
@@ -75,13 +78,14 @@ def _looks(found: Diagnosis) -> Markup:
     for number, shown in found.previews.items():
         truth, network, alone = _said(found, cases[number])
         samples[number] = f"truth: {truth} · network: {network} · alone: {alone}", shown
-    title = f"Test samples that {modality} alone answers better, the surest of each class first"
+    first = "the largest excess" if _numbers(found) else "the surest of each class"
+    title = f"Test samples that {modality} alone answers better, {first} first"
     return joined(tag("h3", title), cards(samples, modality))
 
 
 def _cases(found: Diagnosis) -> Markup:
     modality, cases = found.hurt.modality, found.hurt.cases
-    regression = found.task.startswith("Regression")
+    regression = _numbers(found)
 
     def row(c: Case) -> list[str]:
         sure = (
@@ -93,7 +97,8 @@ def _cases(found: Diagnosis) -> Markup:
 
     last = ["excess of the squared error"] if regression else ["sure: network", "sure: alone"]
     heads = ["sample", "truth", "network", "alone", *last]
-    why = f"Test samples by number, those first where {modality} alone is surest"
+    first = "is better by most" if regression else "is surest"
+    why = f"Test samples by number, those first where {modality} alone {first}"
     return folded(f"{len(cases)} samples in a table", table(why, heads, [row(c) for c in cases]))
 
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.verdict import BALANCED
 from equivox.report.diagnosis.words import (
     BLANKED,
     BLANKING_COLOURS,
     MOST_ROWS,
+    UNMOVED,
     capital,
     cell,
     metric,
-    percent,
+    share,
     usual_metric,
 )
 from equivox.report.numbers import decimal, said_of
@@ -51,9 +53,11 @@ def headroom(found: Diagnosis) -> Markup:
         + [[row, *_apart(x)] for row, x in zip(rows, values, strict=True)]
         + [[row, *_apart(x)] for row, x in differences.items()],
     )
-    alarm = "Late fusion or the best single modality beats the network, beyond the interval: "
+    alarm = "Late fusion or the best single modality beats the network, beyond the interval"
     calm = "Neither late fusion nor the best single modality beats the network for sure."
-    said = alarm + "something is to be had." if head.alarm else calm
+    counts = found.verdict.kind != BALANCED
+    had = ": something is to be had." if counts else ", but by too little to count."
+    said = alarm + had if head.alarm else calm
     caption = (
         "The dotted line is chance. Late fusion adds up what the models trained alone say. The "
         f"best single modality, {head.best_single}, was chosen on the validation data."
@@ -175,12 +179,15 @@ def _use_table(found: Diagnosis) -> Markup:
         mine, late = found.use.get(m), found.late_use.get(m)
         parts = [_part(x, of) for of in ("divergence", "drop") for x in (mine, late)]
         shares = [known[m].listening, known[m].reliance] if m in known else [None, None]
-        said = [percent(x) for x in shares]
+        said = ["not measured" if x is None else share(x) for x in shares]
         return [m, cell(parts[0]), cell(parts[1]), said[0], cell(parts[2]), cell(parts[3]), said[1]]
 
     heads = ["modality", "moves the network", "moves late fusion", "listening",
              "drop of the network", "drop of late fusion", "reliance"]  # fmt: skip
-    caption = "Listening and reliance are the network's share of what a late fusion does."
+    caption = (
+        "Listening and reliance are the network's share of what a late fusion does; where that "
+        f"hardly moves, there is nothing to compare with (“{UNMOVED}”)."
+    )
     return table(caption, heads, [row(m) for m in found.modalities])
 
 

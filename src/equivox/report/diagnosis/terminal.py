@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from equivox.report.diagnosis.training import began
 from equivox.report.diagnosis.verdict import advised, gain, headline
-from equivox.report.diagnosis.words import capital, metric, percent
+from equivox.report.diagnosis.words import UNMOVED, capital, metric, share
 from equivox.report.numbers import decimal
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def text(found: Diagnosis) -> str:
     """The verdict, a line for each modality, and what to do, for a terminal."""
     said = (
         *found.verdict.reasons,
-        *began(found, (*found.verdict.neglected, *found.verdict.held_back)),
+        *began(found),
         _levels(found),
         f"To be gained: {gain(found)}",
         *_sampled(found),
@@ -68,5 +68,5 @@ def _line(found: Diagnosis, m: str) -> list[str]:
     values = [found.headroom.alone.get(m)]
     values += [probe.joint, probe.alone, probe.gap] if probe else [None, None, None]
     numbers = [decimal(x.value) if x else "-" for x in [*values, contributed]]
-    shares = [percent(known.listening), percent(known.reliance)] if known else ["-", "-"]
-    return [m, *("-" if x == "not measured" else x for x in [*numbers, *shares])]
+    shares = [share(known.listening), share(known.reliance)] if known else ["-", "-"]
+    return [m, *("-" if x in ("not measured", UNMOVED) else x for x in [*numbers, *shares])]

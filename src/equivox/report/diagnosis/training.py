@@ -42,17 +42,21 @@ def dynamics(found: Diagnosis) -> Markup:
             "`Recorder` and pass it as `dynamics`, to see when a modality fell behind."
         )
         return section("dynamics", "Dynamics", tag("p", marked(why), class_="soft"))
+    blamed = _blamed(found)
+    onsets = plain["onset"]
+    plain["onset"] = {m: x for m, x in onsets.items() if m in blamed}
     charts = dict(_curves(plain))
     first = [name for name in _FIRST if name in charts]
     caption = (
         "Recorded during training, by epoch. Where there are two lines of a colour, the thick one "
         "is of the validation data and the thin dotted one of the training data; beside a probe, "
-        "of the same encoder trained alone. An upright line is where the damage began, in the "
-        "colour of the modality."
+        "of the same encoder trained alone."
     )
-    said = [*began(found, found.modalities)]
-    if plain["onset"] and not said:
-        said = ["No modality was left behind, as far as was recorded."]
+    said = [*began(found)]
+    if said:
+        caption += " An upright line is where the damage began, in the colour of the modality."
+    elif onsets:
+        said = [_NO_ONSET if blamed else _NOBODY]
     listed = tag("ul", *(tag("li", marked(line)) for line in said))
     more = [chart for name, chart in charts.items() if name not in first]
     parts = [listed, charts_of(caption, [charts[name] for name in first])] if first else [listed]
@@ -70,17 +74,24 @@ ONSETS = {
 }
 """What begins at the epochs of an `Onset`, in words."""
 
+_NO_ONSET = "When it was left behind cannot be seen in what was recorded."
+_NOBODY = "No modality is neglected or held back, so none has an onset."
+
 _MARKED = {"probe": "behind", "gradient_norm": "gradient_norm", "update_ratio": "update_ratio"}
 
 
-def began(found: Diagnosis, modalities: Sequence[str]) -> Iterator[str]:
-    """When the damage began, a sentence for each modality that suffered any."""
+def began(found: Diagnosis) -> Iterator[str]:
+    """When the damage began, a sentence for each modality that is neglected or held back."""
     onsets = found.dynamics.onset if found.dynamics else {}
-    for m in (m for m in modalities if m in onsets):
+    for m in (m for m in _blamed(found) if m in onsets):
         begun = {why: getattr(onsets[m], kind) for kind, why in ONSETS.items()}
         said = [f"from epoch {x + 1} on {why}" for why, x in begun.items() if x is not None]
         if said:
             yield f"`{m}`: {'; '.join(said)}."
+
+
+def _blamed(found: Diagnosis) -> tuple[str, ...]:
+    return (*found.verdict.neglected, *found.verdict.held_back)
 
 
 def _marks(plain: Mapping[str, Any], curve: str) -> list[tuple[float, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from equivox.diagnosis.metric import Estimate
 from equivox.diagnosis.verdict import BALANCED, IMBALANCED, limit
 from equivox.report.diagnosis.hurt import hurt_share
-from equivox.report.diagnosis.words import percent
+from equivox.report.diagnosis.words import share
 from equivox.report.numbers import said_of
 from equivox.report.page import Markup, joined, marked, tag
 from equivox.report.parts import terms
@@ -58,9 +58,15 @@ def _how_much(found: Diagnosis) -> str:
         return f"`{hurt.modality}` alone {hurt_share(found)}."
     largest = known[found.verdict.suspect]
     return (
-        f"The largest gap of a probe is that of `{largest.modality}`, {said_of(largest.gap)}; the "
-        f"network listens to it {percent(largest.listening)} as far as a late fusion does."
+        f"The largest gap of a probe is that of `{largest.modality}`, {said_of(largest.gap)}; "
+        f"{_heard(largest.listening)}."
     )
+
+
+def _heard(listening: float) -> str:
+    if listening != listening:
+        return "a late fusion hardly moves with it"
+    return f"the network listens to it {share(listening)} as far as a late fusion does"
 
 
 def _how_sure(found: Diagnosis) -> str:
@@ -91,6 +97,8 @@ def gain(found: Diagnosis) -> str:
     said = f"{signed(least)} {name}, what a late fusion gains over the network"
     if found.verdict.kind == IMBALANCED and least.low > 0:
         return f"{said}: what is to be had without touching the fusion."
+    if found.verdict.underfits:
+        return f"{said}, which is under-trained: more training may have it as well."
     return f"{said}{'.' if least.low > 0 else ': no gain for sure.'}"
 
 

@@ -49,6 +49,21 @@ def cell(x: Estimate | float | None) -> Markup:
     return joined(said_of(x))
 
 
+UNMOVED = "-"
+"""Where a late fusion does not move with a modality, so that there is nothing to compare with."""
+
+
+def share(x: float) -> str:
+    """How far the network moves as a share of what a late fusion does, in words.
+
+    >>> share(0.084), share(131.0), share(float("nan"))
+    ('8%', '>1000%', '-')
+    """
+    if x != x:
+        return UNMOVED
+    return percent(x) if x <= 10 else ">1000%"
+
+
 def percent(x: float | None) -> str:
     """A share in words."""
     return "not measured" if x is None or x != x else f"{x:.0%}"
