@@ -90,6 +90,8 @@ def capabilities() -> tuple[list[list[str]], list[str]]:
         for check in CHECKS:
             if check in method.exceptions:
                 cells.append(_noted(f"{check}: {method.exceptions[check]}", notes))
+            elif check == "equals_joint_when_neutral" and method.neutral is None:
+                cells.append(_noted(f"{check}: no hyper-parameters make it joint training", notes))
             elif TASKS.get(check, method.tasks[0]) not in method.tasks:
                 cells.append("refused")
             else:

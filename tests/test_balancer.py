@@ -565,3 +565,19 @@ def test_other_things_in_place_of_model_and_method() -> None:
             ev.Balancer(model, method, task=task)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unsupported operand"):
         ev.OGMGE() + ev.MMCosine  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", [ev.AMCo, ev.PMR, ev.MLA])
+def test_a_stream_does_not_say_how_long_it_is(method: Any) -> None:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        """Samples one after another."""
+
+        def __iter__(self) -> Iterator[Any]:
+            data = Problem().data()
+            return (data[i][:2] for i in range(len(data)))
+
+    balancer = Problem().balancer(method())
+    optimizer = sgd(balancer)
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=8)
+    for loss in steps(balancer, optimizer, loader, epochs=2):
+        assert loss.isfinite()

@@ -14,32 +14,63 @@
 ...     optimizer.zero_grad()
 """
 
-# ruff: noqa: F401
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from equivox import data, functional, methods
-    from equivox.balancer import Balancer
-    from equivox.diagnosis.diagnose import Diagnosis, diagnose
-    from equivox.fusion import Attention, Concat, FiLM, Fused, Gated, SharedHead, Sum
-    from equivox.method import Batch, Chain, Method
+if TYPE_CHECKING:  # "as" exports a name
+    from equivox import data as data
+    from equivox import functional as functional
+    from equivox import methods as methods
+    from equivox import testing as testing
+    from equivox.balancer import Balancer as Balancer
+    from equivox.diagnosis.diagnose import Diagnosis as Diagnosis
+    from equivox.diagnosis.diagnose import diagnose as diagnose
+    from equivox.fusion import Attention as Attention
+    from equivox.fusion import Concat as Concat
+    from equivox.fusion import FiLM as FiLM
+    from equivox.fusion import Fused as Fused
+    from equivox.fusion import Fusion as Fusion
+    from equivox.fusion import Gated as Gated
+    from equivox.fusion import SharedHead as SharedHead
+    from equivox.fusion import Sum as Sum
+    from equivox.method import Batch as Batch
+    from equivox.method import Chain as Chain
+    from equivox.method import Method as Method
     from equivox.methods import *  # noqa: F403
-    from equivox.mmtm import MMTM
-    from equivox.model import Multimodal, Output
-    from equivox.task import Classification, Dense, MultiLabel, Regression, Task
+    from equivox.mmtm import MMTM as MMTM
+    from equivox.model import Multimodal as Multimodal
+    from equivox.model import Output as Output
+    from equivox.run import Run as Run
+    from equivox.step import Step as Step
+    from equivox.step import Update as Update
+    from equivox.task import Classification as Classification
+    from equivox.task import Dense as Dense
+    from equivox.task import MultiLabel as MultiLabel
+    from equivox.task import Regression as Regression
+    from equivox.task import Task as Task
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "equivox.balancer": ("Balancer",),
     "equivox.diagnosis.diagnose": ("Diagnosis", "diagnose"),
-    "equivox.fusion": ("Attention", "Concat", "FiLM", "Fused", "Gated", "SharedHead", "Sum"),
+    "equivox.fusion": (
+        "Attention",
+        "Concat",
+        "FiLM",
+        "Fused",
+        "Fusion",
+        "Gated",
+        "SharedHead",
+        "Sum",
+    ),
     "equivox.method": ("Batch", "Chain", "Method"),
     "equivox.mmtm": ("MMTM",),
     "equivox.model": ("Multimodal", "Output"),
+    "equivox.run": ("Run",),
+    "equivox.step": ("Step", "Update"),
     "equivox.task": ("Classification", "Dense", "MultiLabel", "Regression", "Task"),
 }
 _PACKAGES = ("data", "functional", "methods", "testing")

@@ -51,6 +51,17 @@ def _rule(least: float | None, above: float | None, most: float | None, below: f
     return f"lie in {left}, {right}"
 
 
+def span(starts: int, ends: int | None) -> tuple[int, int | None]:
+    """The first and the last epoch of a method, from 0, if they are such.
+
+    >>> span(0, None)
+    (0, None)
+    """
+    number("starts", starts)
+    number("ends", ends)
+    return starts, ends
+
+
 def choice(name: str, value: Choice, known: Sequence[object]) -> Choice:
     """`value`, if it is one of the known.
 

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from equivox.distributed import summed
 from equivox.features import leaves, map_tensors
 from equivox.fusion import sum_of
+from equivox.groups import give_groups, give_parameters
 from equivox.method import Batch, Method
 from equivox.model import Multimodal, Output, evaluating
 from equivox.nonfinite import Watch, non_finite_report
 from equivox.perloss import LossGradients
 from equivox.progress import Progress, check_state, read, written
+from equivox.run import Fork, Run, collected
 from equivox.step import Step, Update
 
 if TYPE_CHECKING:
-    from equivox.run import Fork
     from equivox.task import Task
 
 _bound: WeakKeyDictionary[torch.optim.Optimizer, ReferenceType[Balancer]] = WeakKeyDictionary()
@@ -168,11 +169,9 @@ class Balancer(nn.Module):
             return self._numbered(planned)  # just as it was yielded
         self._check_same(inputs, planned.inputs)
         device = leaves(inputs)[0].device
-        facts = map_tensors(
-            lambda x: x.to(device, non_blocking=True), (planned.index, planned.keep, planned.extra)
-        )
-        own = facts[0] if index is None else index
-        return self._numbered(Batch(inputs, target, own, facts[1], planned.learn, facts[2]))
+        own = planned.index if index is None else index
+        given = planned.with_(inputs=inputs, target=target, index=own)
+        return self._numbered(given.to(device))
 
     def _numbered(self, batch: Batch) -> Batch:
         if self.method.needs_index and batch.index is None:
@@ -230,8 +229,6 @@ class Balancer(nn.Module):
 
         Raises ValueError where an encoder is not in the optimizer, or another balancer acts on it.
         """
-        from equivox.groups import give_groups, give_parameters
-
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
                 "What is attached is an optimizer of `balancer.parameters()`. Found "
@@ -340,8 +337,6 @@ class Balancer(nn.Module):
 
         After `load_state_dict` in the middle of an epoch it goes on where that epoch was.
         """
-        from equivox.run import Run
-
         yield from Run(self, loader).epoch()
 
     def plan(self, batch: Batch) -> None:
@@ -368,14 +363,10 @@ class Balancer(nn.Module):
 
     def collect(self, loader: Iterable[Any], what: Callable[[Output, Batch], Any]) -> Any:
         """Rows of `what(output, batch)` over a loader, in eval mode; see `Run.collect`."""
-        from equivox.run import collected
-
         return collected(self, loader, what)
 
     def fork(self, method: Method | None = None) -> Fork:
         """An independent copy for trials and teachers; see `Fork`."""
-        from equivox.run import Fork
-
         return Fork(self, method)
 
     def compile(self, **options: Any) -> None:

@@ -149,6 +149,10 @@ class SharedHead(Fusion):
         total = sum_of(self.unimodal(features).values())
         return total if self.boost is None else self.boost * total
 
+    @property
+    def additive(self) -> bool:
+        return self.boost is None
+
     def projected(self, features: Features) -> dict[str, Tensor]:
         """What the head reads of each modality, (batch, dim)."""
         return {

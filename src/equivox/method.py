@@ -86,32 +86,32 @@ class Method(nn.Module):
     Python attributes hold hyper-parameters only, which are keyword arguments of the constructor.
     """
 
-    category: ClassVar[str]
+    category: str
     """data, feed-forward, objective, optimization, target, or yardstick."""
-    heads: ClassVar[str] = "any"
+    heads: str = "any"
     """"own": every modality needs a head of its own; "split" or "any": its share will do."""
-    tasks: ClassVar[tuple[str, ...]] = ("Classification", "MultiLabel", "Regression", "Dense")
+    tasks: tuple[str, ...] = ("Classification", "MultiLabel", "Regression", "Dense")
     """The tasks it is defined for."""
-    per_loss_gradients: ClassVar[bool] = False
-    needs_validation: ClassVar[bool] = False
-    needs_index: ClassVar[bool] = False
-    resamples: ClassVar[bool] = False
-    leaves_unused: ClassVar[bool] = False
-    replaces_fusion: ClassVar[bool] = False
-    drops_joint: ClassVar[bool] = False
+    per_loss_gradients: bool = False
+    needs_validation: bool = False
+    needs_index: bool = False
+    resamples: bool = False
+    leaves_unused: bool = False
+    replaces_fusion: bool = False
+    drops_joint: bool = False
     """It trains, at times, without the joint loss: in a chain its losses come last."""
-    ingredients: ClassVar[frozenset[str]] = frozenset()
+    ingredients: frozenset[str] = frozenset()
     """What it uses besides its mechanism: unimodal losses, unimodal initialisation, an inference
     rule, extra parameters, extra epochs."""
-    fidelity: ClassVar[str] = "official"
-    """official (the released code was described), paper, or reconstruction."""
+    fidelity: str = "ours"
+    """official (the released code was described), paper, reconstruction, or ours."""
     search_space: ClassVar[Mapping[str, Any]] = {}
     """Values worth trying, by hyper-parameter: those of the paper first."""
     neutral: ClassVar[Mapping[str, Any] | None] = None
     """Arguments under which it is joint training bit for bit; None where it never is."""
     brief: ClassVar[Mapping[str, Any]] = {}
     """Arguments under which two short epochs show all of it; the conformance suite uses them."""
-    idle: ClassVar[frozenset[str]] = frozenset()
+    idle: frozenset[str] = frozenset()
     """Parts that never learn under it: "fusion", "encoders" or "heads"."""
     exceptions: ClassVar[Mapping[str, str]] = {}
     """Checks of the conformance suite that do not apply, with the reason."""
@@ -197,8 +197,9 @@ def _links(method: Method) -> list[Method]:
 class Chain(Method):
     """Several methods at once: epochs nest, the first outermost; other stages run left to right.
 
-    But for three: who replaces the fusion is set up first, who drops the joint loss changes the
-    losses last, and who makes gradients of each loss changes the gradients first.
+    But for four: who resamples has the innermost epoch, who replaces the fusion is set up first,
+    who drops the joint loss changes the losses last, and who makes gradients of each loss changes
+    the gradients first.
 
     Raises ValueError for methods that cannot act together, with the reason.
     """
@@ -209,9 +210,9 @@ class Chain(Method):
         super().__init__()
         _check_chain(methods)
         self.methods = nn.ModuleList(methods)
-        self.heads = "own" if any(m.heads == "own" for m in methods) else "any"  # type: ignore[misc]
-        self.tasks = tuple(t for t in Method.tasks if all(t in m.tasks for m in methods))  # type: ignore[misc]
-        self.idle = frozenset().union(*(m.idle for m in methods))  # type: ignore[misc]
+        self.heads = "own" if any(m.heads == "own" for m in methods) else "any"
+        self.tasks = tuple(t for t in Method.tasks if all(t in m.tasks for m in methods))
+        self.idle = frozenset().union(*(m.idle for m in methods))
         for flag in _FLAGS:
             setattr(self, flag, any(getattr(m, flag) for m in methods))
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from equivox.distributed import summed, world
-from equivox.features import Feature, Features, blanked, map_tensors, project, values, vector
-from equivox.fusion import Concat, Fused, Fusion, additive, sum_of
+from equivox.features import Feature, Features, blanked, map_tensors, values, vector
+from equivox.fusion import Concat, Fused, Fusion, Sum, additive, sum_of
 from equivox.model import evaluating
 
 
@@ -73,17 +73,12 @@ class MMTMBlock(nn.Module):
             gates = {m: self._in_force(i, m, gates[m]) for i, m in enumerate(gates)}
         return {m: self._scaled(feature, gates[m]) for m, feature in features.items()}
 
-    def gates(
-        self, features: Features, squeezed: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def gates(self, features: Features) -> dict[str, Tensor]:
         """The natural gate of every modality, (batch, width) each.
 
-        `squeezed` replaces what the block reads of some modalities, (batch, width) each; it reads
-        zeros of a modality that `features` lack.
+        It reads zeros of a modality that `features` lack.
         """
-        read = {m: self._squeezed(feature) for m, feature in features.items()} | dict(
-            squeezed or {}
-        )
+        read = {m: self._squeezed(feature) for m, feature in features.items()}
         some = next(iter(read.values()))
         parts = [
             read[m] if m in read else some.new_zeros(len(some), w) for m, w in self.widths.items()
@@ -182,34 +177,16 @@ class MMTM(Fusion):
         return own + inner
 
 
-class BranchMean(Fusion):
+class BranchMean(Sum):
     """One linear layer a modality; the logits are the mean of theirs.
 
     Each modality's own logits are in `extra["branches"]`; its share of the mean is `unimodal`.
     """
 
-    partial = True
-
-    def __init__(self, widths: Mapping[str, int], outputs: int, pool: bool = True) -> None:
-        super().__init__(widths, outputs)
-        self.pool = pool
-        self.linears = nn.ModuleDict({m: nn.Linear(width, outputs) for m, width in widths.items()})
-
-    def forward(self, features: Features) -> Fused:
-        branches = self.branches(features)
+    def forward(self, features: Features) -> Fused:  # type: ignore[override]
+        branches = super().unimodal(features)
         return Fused(sum_of(branches.values()) / len(branches), {"branches": branches})
 
-    def branches(self, features: Features) -> dict[str, Tensor]:
-        """The logits of every branch, (batch, outputs) each."""
-        return {
-            m: project(self.linears[m], features[m], self.pool)
-            for m in self.linears
-            if m in features
-        }
-
     def unimodal(self, features: Features) -> dict[str, Tensor]:
-        branches = self.branches(features)
+        branches = super().unimodal(features)
         return {m: z / len(branches) for m, z in branches.items()}
-
-    def branch(self, modality: str) -> list[nn.Parameter]:
-        return list(self.linears[modality].parameters())

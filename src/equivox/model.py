@@ -192,31 +192,23 @@ class Multimodal(nn.Module):
             )
         return Fused(answer)
 
-    def fuse(
-        self, features: Features, keep: Keep | None = None, by: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+    def fuse(self, features: Features, keep: Keep) -> Tensor:
         """The logits, with the modalities outside `keep` blanked.
 
-        `keep` is a set of names or a (batch, modalities) mask, `by` says what blanks are (default:
-        the model's). With a `keep` it is a side look, in eval mode: BatchNorm and the random state
-        stay untouched.
+        `keep` is a set of names or a (batch, modalities) mask. A side look, in eval mode: BatchNorm
+        and the random state stay untouched.
         """
-        if keep is None:
-            return self.fused(features).logits
         with evaluating(self.fusion):
-            return self.fused(self.blanked(features, keep, by)).logits
+            return self.fused(self.blanked(features, keep)).logits
 
     def fuse_subsets(
-        self,
-        features: Features,
-        subsets: Sequence[Set[str]],
-        by: Mapping[str, Tensor] | None = None,
+        self, features: Features, subsets: Sequence[Set[str]]
     ) -> dict[frozenset[str], Tensor]:
         """The logits of every subset, in eval mode; encoders are not run again.
 
         Copies of the batch are stacked into one call where the fusion allows it.
         """
-        blanks = [self.blanked(features, subset, by) for subset in subsets]
+        blanks = [self.blanked(features, subset) for subset in subsets]
         keys = [frozenset(subset) for subset in subsets]
         with evaluating(self.fusion):
             if not getattr(self.fusion, "stackable", False) or len(blanks) < 2:
@@ -319,16 +311,14 @@ class Multimodal(nn.Module):
         """Give every modality a linear head of its own, unless there are heads already."""
         if self.heads is not None:
             return
-        self.require("widths", "outputs")
+        widths, outputs = self.sizes()
         if self._space and getattr(self.fusion, "pool", True):
             raise ValueError(
                 "A head of a modality answers where its features are. Found logits with the space "
                 f"{self._space}, and features of another size. Let the encoders end in maps of the "
                 "logits' size, or pass `Multimodal(..., heads=…)`."
             )
-        self.heads = nn.ModuleDict(
-            {m: nn.Linear(self.widths[m], self.outputs) for m in self.modalities}  # type: ignore[arg-type]
-        )
+        self.heads = nn.ModuleDict({m: nn.Linear(widths[m], outputs) for m in self.modalities})
 
     # ── checks ──────────────────────────────────────────────────────────────────────────────────
 
@@ -416,6 +406,11 @@ class Multimodal(nn.Module):
                 "Encoders and fusion should have the same modalities. Found "
                 f"{sorted(self.modalities)} and {sorted(self.widths)}."
             )
+
+    def sizes(self) -> tuple[dict[str, int], int]:
+        """The features' widths and the number of outputs; ValueError where they are not known."""
+        self.require("widths", "outputs")
+        return self.widths, self.outputs or 1
 
     def require(self, *facts: str) -> None:
         """Raise ValueError where the model does not know its "widths" or "outputs"."""

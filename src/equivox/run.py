@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,6 +69,11 @@ class Run:
     def task(self) -> Task:
         """What it is trained for."""
         return self.balancer.task
+
+    @property
+    def length(self) -> int | None:
+        """How many batches the training loader has; None where it does not say."""
+        return length_hint(self.loader) or None
 
     # ── what `prepare` and `conclude` measure ───────────────────────────────────────────────────
 
@@ -196,7 +202,7 @@ def _set_epoch(loader: Any, number: int) -> None:
     if set_epoch is not None:
         set_epoch(number)
     if world() > 1:
-        check_equal(len(loader) if hasattr(loader, "__len__") else None, "batches")
+        check_equal(length_hint(loader) or None, "batches")
 
 
 class Fork:

@@ -37,7 +37,7 @@ class Step:
     """One training forward: a micro-batch on its way to the loss.
 
     Attributes: `batch`, `model`, `task`, `output` (raw features; logits from `losses` on), `epoch`,
-    `weight` ((batch,) sample weights, or None), `notes` (what one stage leaves for a later one).
+    `weight` ((batch,) sample weights, or None).
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class Step:
         self.epoch = epoch
         self.output: Output
         self.weight: Tensor | None = None
-        self.notes: dict[str, Any] = {}
         self.evidence: Evidence = {}
         self.link = 0  # whose stage runs: the methods of a chain do not see each other's evidence
         self._generator = generator
@@ -93,6 +92,10 @@ class Step:
         # Wrappers average gradients over ranks, hence the factor.
         share = torch.where(total > 0, world() / total, torch.zeros_like(total))
         return (rows * self.weight).sum() * share
+
+    def weigh(self, rows: Tensor) -> None:
+        """Multiply the sample weights by these, (batch,)."""
+        self.weight = rows if self.weight is None else rows * self.weight
 
     def score(self, logits: Tensor, target: Any = None) -> Tensor:
         """How well each sample is answered: (batch,) in [0, 1], detached, float32."""

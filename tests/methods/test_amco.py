@@ -63,7 +63,7 @@ def total(balancer: ev.Balancer, inputs: dict[str, Tensor], target: Tensor) -> T
     step = Step(balancer.model, balancer.task, Batch(inputs, target), 1, torch.Generator())
     step.output = balancer.model(inputs)
     features = balancer.method.features(step.output.features, step)
-    logits = step.output.logits = balancer.model.fuse(features)
+    logits = step.output.logits = balancer.model.fused(features).logits
     return torch.stack(
         list(balancer.method.losses({"joint": step.loss(logits)}, step).values())
     ).sum()

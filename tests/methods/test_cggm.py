@@ -164,7 +164,7 @@ def test_the_papers_direction_is_a_double_backward() -> None:
     features = ours.model.encode(inputs)
 
     def total() -> Tensor:
-        joint = nn.functional.cross_entropy(ours.model.fuse(features), target)
+        joint = nn.functional.cross_entropy(ours.model.fused(features).logits, target)
         (g,) = torch.autograd.grad(joint, [linear.weight], create_graph=True)
         cosines = {}
         for m, z in features.items():

@@ -179,9 +179,9 @@ def test_what_a_sample_lacks_is_removed_first() -> None:
     seen: list[Tensor] = []
     fuse = balancer.model.fuse
 
-    def noted(features: Any, keep: Any = None, by: Any = None) -> Tensor:
+    def noted(features: Any, keep: Any) -> Tensor:
         seen.append(keep)
-        return fuse(features, keep, by)
+        return fuse(features, keep)
 
     balancer.model.fuse = noted  # type: ignore[method-assign]
     balancer({**inputs, "present": {"video": there}}, target)

@@ -96,7 +96,7 @@ def test_a_probe_of_one_modality_by_hand() -> None:
     ("arguments", "expected"),
     [
         ({"mode": "offline", "probe_epochs": 7}, {0: 7}),
-        ({"mode": "online", "warm_up": 3, "super_epoch": 2}, {0: 3, 3: 2, 5: 2, 7: 2}),
+        ({"mode": "online", "warmup": 3, "super_epoch": 2}, {0: 3, 3: 2, 5: 2, 7: 2}),
     ],
 )
 def test_when_probes_run(arguments: dict[str, Any], expected: dict[int, int]) -> None:

@@ -13,11 +13,12 @@ import equivox as ev
 from equivox.functional.divergence import js_divergence, mixture_divergence
 from equivox.functional.outcomes import log_probabilities
 from equivox.functional.schedules import fitted_weight, heuristic_weight
-from equivox.fusion import Concat, Gated, additive
+from equivox.fusion import Concat, Gated, SharedHead, additive
 from equivox.method import Batch
 from equivox.methods.objective.lfm import LFM, averaged_logits
 from equivox.mmtm import MMTM
 from equivox.modules.gated_features import GatedFeatures
+from equivox.modules.growing import Growing
 from equivox.step import Step
 from equivox.testing import Problem
 from equivox.testing.problem import sgd, steps
@@ -179,3 +180,8 @@ def test_a_wrapped_fusion_is_additive_where_the_inner_one_is() -> None:
     assert additive(MMTM(widths, 3)) and additive(Concat(widths, 3))
     assert not additive(MMTM(widths, 3, fusion=Gated(widths, 3)))
     assert not additive(GatedFeatures(MMTM(widths, 3, fusion=Gated(widths, 3)), ("a", "b")))
+
+
+def test_a_boosted_or_weighted_sum_is_not_additive() -> None:
+    assert not additive(SharedHead({"a": 4}, 3, boost=True)) and additive(SharedHead({"a": 4}, 3))
+    assert not additive(Growing({"a": 4, "b": 4}, 3, capacity=2, hidden=4))

@@ -81,7 +81,7 @@ def test_probabilities_are_zero_or_at_least_the_base() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [OPM(p_exe=0.0, warm_up=0), OPM(q_base=0.0, warm_up=0), OPM(p_exe=1.0)]
+    "method", [OPM(p_exe=0.0, warmup=0), OPM(q_base=0.0, warmup=0), OPM(p_exe=1.0)]
 )
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_neutral_is_joint_training_bit_for_bit(method: OPM, count: int) -> None:
@@ -95,7 +95,7 @@ def test_neutral_is_joint_training_bit_for_bit(method: OPM, count: int) -> None:
 
 
 def test_random_state_outside_is_untouched() -> None:
-    balancer = bound(OPM(warm_up=0, p_exe=1.0))
+    balancer = bound(OPM(warmup=0, p_exe=1.0))
     inputs, target = batch(balancer)
     before = torch.get_rng_state()
     balancer(inputs, target)
@@ -104,7 +104,7 @@ def test_random_state_outside_is_untouched() -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_drops_the_dominant_modality_sample_by_sample(count: int) -> None:
-    method = Watched(warm_up=0, p_exe=1.0)
+    method = Watched(warmup=0, p_exe=1.0)
     balancer = bound(method, count)
     inputs, target = batch(balancer, 512)
     balancer(inputs, target)
@@ -123,7 +123,7 @@ def test_drops_the_dominant_modality_sample_by_sample(count: int) -> None:
 
 
 def test_a_batch_is_modulated_as_a_whole_or_not_at_all() -> None:
-    method = Watched(warm_up=0, p_exe=0.7)
+    method = Watched(warmup=0, p_exe=0.7)
     balancer = bound(method)
     acted = []
     for _ in range(300):
@@ -134,7 +134,7 @@ def test_a_batch_is_modulated_as_a_whole_or_not_at_all() -> None:
     assert sum(acted) / 300 == pytest.approx(0.7, abs=0.1)
 
 
-def test_waits_for_the_warm_up() -> None:
+def test_waits_for_the_warmup() -> None:
     method = Watched(p_exe=1.0)
     balancer = bound(method)
     acted = []
@@ -146,7 +146,7 @@ def test_waits_for_the_warm_up() -> None:
 
 
 def test_delayed_uses_the_probabilities_of_the_batch_before() -> None:
-    method = Watched(warm_up=0, p_exe=1.0, delayed=True)
+    method = Watched(warmup=0, p_exe=1.0, delayed=True)
     balancer = bound(method)
     acted = []
     for _ in range(2):
@@ -158,14 +158,14 @@ def test_delayed_uses_the_probabilities_of_the_batch_before() -> None:
 
 
 def test_prediction_is_that_of_the_plain_model() -> None:
-    balancer, plain = bound(OPM(warm_up=0, p_exe=1.0)), bound(None)
+    balancer, plain = bound(OPM(warmup=0, p_exe=1.0)), bound(None)
     inputs, target = batch(plain)
     assert torch.equal(balancer.predict(inputs), plain.predict(inputs))
     assert torch.equal(balancer.eval()(inputs, target), plain.eval()(inputs, target))
 
 
 def test_a_sample_without_any_modality_has_no_weight() -> None:
-    method = Watched(warm_up=0, p_exe=1.0, q_base=1.0)  # drops `m0` of every sample
+    method = Watched(warmup=0, p_exe=1.0, q_base=1.0)  # drops `m0` of every sample
     balancer = bound(method)
     inputs, target = batch(balancer, 8)
     keep = torch.ones(8, 2, dtype=torch.bool)
@@ -174,13 +174,13 @@ def test_a_sample_without_any_modality_has_no_weight() -> None:
     balancer.plan(Batch(inputs, target, keep=keep))
     loss = balancer(inputs, target)
     loss.backward()
-    alone = balancer.model.fuse(method.got)
+    alone = balancer.model.fused(method.got).logits
     torch.testing.assert_close(loss, F.cross_entropy(alone[3:], target[3:]))
     assert not inputs["m1"].grad[:3].any()
     assert inputs["m1"].grad[3:].any()
 
 
-@pytest.mark.parametrize("bad", [{"q_base": 1.5}, {"p_exe": -0.1}, {"lam": -1.0}, {"warm_up": -1}])
+@pytest.mark.parametrize("bad", [{"q_base": 1.5}, {"p_exe": -0.1}, {"lam": -1.0}, {"warmup": -1}])
 def test_refuses_bad_arguments(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}`.* should"):
         OPM(**bad)

@@ -152,7 +152,7 @@ def test_prototypes_are_the_mean_features_of_the_first_batches() -> None:
 def test_the_subset_has_a_batch_at_least() -> None:
     assert list(first_batches([1, 2, 3], 0.1)) == [1]
     assert list(first_batches(list(range(30)), 0.1)) == [0, 1, 2]
-    assert list(first_batches(iter([1, 2]), 0.1)) == [1, 2]
+    assert list(first_batches((x for x in (1, 2)), 0.1)) == [1, 2]
 
 
 def test_official_prototypes_have_a_second_first_time() -> None:

@@ -153,7 +153,7 @@ def test_a_copy_is_the_forward_with_the_others_blanked() -> None:
     assert x["a"].grad[0].ne(0).any()
     features = balancer.model.encode(inputs)
     alone = balancer.model.fuse({m: z[1:2] for m, z in features.items()}, keep={"b"})
-    logits = balancer.model.fuse(features)
+    logits = balancer.model.fused(features).logits
     logits = torch.cat([logits[:1], alone, logits[2:]])
     torch.testing.assert_close(loss, balancer.task.loss(logits, target))
 

@@ -46,8 +46,7 @@ def conditional_utilisation(
     """u(m_1 | m_0) = (A(y_0) - A(y'_0)) / A(y_0): what branch 0 loses without modality 1's squeeze.
 
     :param full: A branch's accuracy.
-    :param without: The same with the other modalities' squeezed features at their training mean
-        (`MMTMBlock.gates(features, squeezed)`).
+    :param without: The same with what the other modalities tell the branch taken away.
 
     >>> conditional_utilisation(torch.tensor(0.8), torch.tensor(0.6))
     tensor(0.2500)

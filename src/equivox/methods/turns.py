@@ -35,5 +35,4 @@ def share_head(model: Multimodal, hidden: int | None = None, boost: bool = False
     """Make the fusion a `SharedHead`, unless it is one that has, or has not, a `boost` as asked."""
     fusion = model.fusion
     if not isinstance(fusion, SharedHead) or (fusion.boost is not None) != boost:
-        model.require("widths", "outputs")
-        model.fusion = SharedHead(model.widths, model.outputs or 1, hidden=hidden, boost=boost)
+        model.fusion = SharedHead(*model.sizes(), hidden=hidden, boost=boost)

@@ -49,6 +49,7 @@ class Growing(Fusion):
     """
 
     partial = True
+    additive = False
     counts: Tensor
 
     def __init__(

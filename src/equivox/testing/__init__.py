@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from equivox.errors import nearest
 from equivox.method import Method
-from equivox.testing.checks import CHECKS, Case
+from equivox.testing.checks import CHECKS, Case, DoesNotApply
 from equivox.testing.pair import Pair
 from equivox.testing.problem import Problem
 
@@ -52,6 +52,8 @@ def _result(name: str, case: Case) -> str:
         return case.method.exceptions[name]
     try:
         CHECKS[name](case)
+    except DoesNotApply as reason:
+        return str(reason)
     except Exception as error:
         said = error if isinstance(error, AssertionError) else repr(error)
         raise AssertionError(f"`{case.method.__name__}` fails `{name}`. {said}") from error

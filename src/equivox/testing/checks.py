@@ -35,6 +35,10 @@ class Case:
         return self.method(**self.arguments)
 
 
+class DoesNotApply(Exception):
+    """Why a check does not apply to a method."""
+
+
 def require(condition: object, rule: str, found: object) -> None:
     """Fail with the rule and what was found."""
     if not condition:
@@ -218,7 +222,7 @@ def _final(
 def equals_joint_when_neutral(case: Case) -> None:
     """With neutral hyper-parameters it is joint training, bit for bit."""
     if case.method.neutral is None:
-        return
+        raise DoesNotApply("No hyper-parameters make it joint training.")
     problem = Problem(random=True)
     neutral = case.method(**{**case.arguments, **case.method.neutral})
     found, joint = _final(case, problem, method=neutral), _final(case, problem, method=Method())

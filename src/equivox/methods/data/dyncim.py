@@ -82,7 +82,7 @@ class DynCIM(Method):
         self.gamma = number("gamma", gamma, least=0)
         self.beta = number("beta", beta, least=0, below=1)
         self.warmup = number("warmup", warmup, least=0)
-        self.leaves_unused = gamma == 0  # type: ignore[misc]
+        self.leaves_unused = gamma == 0
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         model.fusion = GatedFeatures(model.fusion, model.modalities)
@@ -111,7 +111,7 @@ class DynCIM(Method):
         difficulty = (-self.metrics.variance.sqrt()).softmax(0) @ metrics
         if slope := self.slope(step.epoch):
             weights = curriculum_weights(difficulty, step.mean(difficulty), slope)
-            step.weight = weights if step.weight is None else weights * step.weight
+            step.weigh(weights)
         w = torch.ones_like(difficulty) if step.weight is None else step.weight
         losses = {m: step.task.loss(z.float(), step.target, "none") for m, z in alone.items()}
         step.note("metrics", dict(zip("dch", metrics, strict=True)))

@@ -52,6 +52,7 @@ class SMV(Method):
     """
 
     category = "data"
+    fidelity = "official"
     resamples = True
     ingredients = frozenset({"extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {
@@ -116,7 +117,7 @@ class SMV(Method):
     def features(self, features: Features, step: Step) -> Features:
         if world() > 1 and step.batch.keep is not None:
             counted = step.batch.keep.any(1).float()
-            step.weight = counted if step.weight is None else counted * step.weight
+            step.weigh(counted)
         return features
 
     def _valued(self, run: Run) -> dict[str, Tensor]:

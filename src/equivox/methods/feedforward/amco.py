@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.functional.dependence import dependence, dependent
 from equivox.functional.masking import channels, mask_channels, random_mask, sine_ramp
 from equivox.functional.schedules import within
@@ -54,7 +54,7 @@ class AMCo(Method):
 
     category = "feed-forward"
     fidelity = "reconstruction"
-    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal losses"})
+    ingredients = frozenset({"unimodal losses"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "epsilon": (0.3, 0.1, 0.6),
         "p_max": (1.0, 0.5),
@@ -90,8 +90,7 @@ class AMCo(Method):
         self.unimodal = number("unimodal", unimodal, least=0)
         self.mask_on = choice("mask_on", mask_on, ("feature", "logit"))
         self.progress = choice("progress", progress, ("training", "benchmark"))
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if self.mask_on == "logit" and not additive(model.fusion):
@@ -109,7 +108,7 @@ class AMCo(Method):
     def prepare(self, run: Run) -> None:
         self.flags.zero_()
         self.done.zero_()
-        self.batches.fill_(max(1, len(run.loader)) if isinstance(run.loader, Sized) else torch.inf)
+        self.batches.fill_(run.length or torch.inf)
 
     def features(self, features: Features, step: Step) -> Features:
         if self.mask_on == "logit" or not within(step.epoch, self.starts, self.ends):

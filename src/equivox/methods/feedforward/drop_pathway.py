@@ -49,6 +49,7 @@ class DropPathway(Method):
     """
 
     category = "feed-forward"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {"p": (0.8, 0.5, 0.2)}
     neutral: ClassVar[Mapping[str, Any]] = {"p": 0.0}
     draws: Tensor

@@ -53,8 +53,9 @@ class Greedy(Method):
     """
 
     category = "feed-forward"
+    fidelity = "official"
     replaces_fusion = True
-    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal losses", "extra parameters"})
+    ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "epsilon": (0.01, 0.001, 0.1),
         "window": (5, 20),
@@ -82,7 +83,7 @@ class Greedy(Method):
         super().__init__()
         self.epsilon = number("epsilon", epsilon, least=0)
         self.window = number("window", window, least=1)
-        self.starts = starts
+        self.starts = number("starts", starts, least=0)
         self.ratio = ratio
         self.head = choice("head", head, ("dual", "joint"))
         self.variant = choice("variant", variant, ("guided", "random"))

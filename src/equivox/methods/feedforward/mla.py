@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -50,6 +49,7 @@ class MLA(Method):
     """
 
     category = "feed-forward"
+    fidelity = "official"
     tasks = ("Classification", "MultiLabel", "Regression")
     replaces_fusion = True
     leaves_unused = True
@@ -94,7 +94,7 @@ class MLA(Method):
         return task
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
-        n, k = length_hint(run.loader) or float("inf"), self.accumulation
+        n, k = run.length or float("inf"), self.accumulation
         told = (b.with_(extra=min(i // k * k / n, 1.0)) for i, b in enumerate(batches))
         return by_turns(told, run.model.modalities, k)
 

@@ -52,7 +52,7 @@ class OPM(Method):
         q_base: base probability; 0.5 in the authors' commands.
         lam: gain of q with the discrepancy; 0.5.
         p_exe: probability that a batch is modulated at all; 0.7.
-        warm_up: epochs without dropping; 6.
+        warmup: epochs without dropping; 6.
         delayed: use the probabilities of the batch before, as the paper's text has it; the code
             uses those of this batch.
 
@@ -64,17 +64,18 @@ class OPM(Method):
     Source: Wei et al., TPAMI 2024.
 
     >>> OPM(p_exe=1.0)
-    OPM(q_base=0.5, lam=0.5, p_exe=1.0, warm_up=6, delayed=False)
+    OPM(q_base=0.5, lam=0.5, p_exe=1.0, warmup=6, delayed=False)
     """
 
     category = "feed-forward"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {
         "q_base": (0.5, 0.4, 0.3, 0.7),
         "lam": (0.5, 0.2, 1.0),
         "p_exe": (0.7, 1.0, 0.4),
     }
     neutral: ClassVar[Mapping[str, Any]] = {"q_base": 0.0}
-    brief: ClassVar[Mapping[str, Any]] = {"warm_up": 0, "p_exe": 1.0}
+    brief: ClassVar[Mapping[str, Any]] = {"warmup": 0, "p_exe": 1.0}
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "Probabilities follow the scores of one forward."
     }
@@ -86,14 +87,14 @@ class OPM(Method):
         q_base: float = 0.5,
         lam: float = 0.5,
         p_exe: float = 0.7,
-        warm_up: int = 6,
+        warmup: int = 6,
         delayed: bool = False,
     ) -> None:
         super().__init__()
         self.q_base = number("q_base", q_base, least=0, most=1)
         self.lam = number("lam", lam, least=0)
         self.p_exe = number("p_exe", p_exe, least=0, most=1)
-        self.warm_up = number("warm_up", warm_up, least=0)
+        self.warmup = number("warmup", warmup, least=0)
         self.delayed = delayed
 
     def setup(self, model: Multimodal, task: Task) -> Task:
@@ -101,7 +102,7 @@ class OPM(Method):
         return task
 
     def features(self, features: Features, step: Step) -> Features:
-        if step.epoch < self.warm_up:
+        if step.epoch < self.warmup:
             return features
         q = self._probabilities(step)
         act = step.uniform(1)[0] >= 1 - self.p_exe
@@ -129,4 +130,4 @@ class OPM(Method):
             columns = [there[:, step.model.modalities.index(m)] for m in kept]
             left = [k & here for k, here in zip(kept.values(), columns, strict=True)]
             some = torch.stack(left).any(0).float()
-            step.weight = some if step.weight is None else some * step.weight
+            step.weigh(some)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.distributed import world
 from equivox.functional.confidence import confidence, rises
 from equivox.functional.masking import nested_masks
@@ -29,8 +29,8 @@ class CML(Method):
     drawn anew for every sample and batch. c is the largest probability of z_j. What a sample lacks
     is removed first.
 
-    Subsets are fused from the features with zeros for what was removed. For `Concat` and `Sum` this
-    drops the modality's term and keeps the whole bias; other fusions run M - 1 more times.
+    Subsets are fused from the features with zeros for what was removed: the fusion runs M - 1 more
+    times. For `Concat` and `Sum` this drops the modality's term and keeps the whole bias.
 
     Arguments:
         weight: lambda; 0.1 with a summed batch of 64 in BalanceBenchmark, tuned in the paper.
@@ -55,6 +55,7 @@ class CML(Method):
     """
 
     category = "objective"
+    fidelity = "official"
     tasks = ("Classification", "MultiLabel", "Dense")
     search_space: ClassVar[Mapping[str, Any]] = {"weight": (0.1, 0.01, 0.2, 0.5)}
     neutral: ClassVar[Mapping[str, Any]] = {"weight": 0.0, "chain_loss": False}
@@ -83,8 +84,7 @@ class CML(Method):
         self.lower_wrong = lower_wrong
         self.reduction = choice("reduction", reduction, ("sum", "mean"))
         self.chain_loss = chain_loss
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         acts = within(step.epoch, self.starts, self.ends)

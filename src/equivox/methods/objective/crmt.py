@@ -82,8 +82,7 @@ class CRMT(Method):
         self.lipschitz_batches = number("lipschitz_batches", lipschitz_batches, least=1)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        model.require("widths", "outputs")
-        widths, outputs = model.widths, cast(int, model.outputs)
+        widths, outputs = model.sizes()
         if self.orthogonal and min(widths.values()) <= outputs:
             raise ValueError(
                 f"`orthogonal=True` needs more features than outputs. Found {widths} and {outputs}."

@@ -32,7 +32,7 @@ class GradientBlending(Method):
         mode: "offline" or "online".
         probe_epochs: of the offline probes; the paper probes for the whole schedule.
         super_epoch: epochs of a super-epoch, and of its probes; 5 on Kinetics.
-        warm_up: epochs of the first super-epoch, 10 on Kinetics.
+        warmup: epochs of the first super-epoch, 10 on Kinetics.
         weights: fixed, by modality and "joint", instead of probes; zero for what is not named.
         heads: "own" linear heads, or "split", the modality's share of the joint logits.
         sign: a negative gain counts as zero, "clip", or by its size, "abs".
@@ -59,7 +59,7 @@ class GradientBlending(Method):
         "super_epoch": (5, 10),
     }
     neutral: ClassVar[Mapping[str, Any]] = {"weights": {"joint": 1.0}}
-    brief: ClassVar[Mapping[str, Any]] = {"mode": "online", "super_epoch": 1, "warm_up": 1}
+    brief: ClassVar[Mapping[str, Any]] = {"mode": "online", "super_epoch": 1, "warmup": 1}
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "the probes take the loader's batches one by one"
     }
@@ -72,7 +72,7 @@ class GradientBlending(Method):
         mode: str = "offline",
         probe_epochs: int = 10,
         super_epoch: int = 5,
-        warm_up: int = 10,
+        warmup: int = 10,
         weights: Mapping[str, float] | None = None,
         heads: str = "own",
         sign: str = "clip",
@@ -89,14 +89,14 @@ class GradientBlending(Method):
         self.mode = choice("mode", mode, ("offline", "online"))
         self.probe_epochs = number("probe_epochs", probe_epochs, above=0)
         self.super_epoch = number("super_epoch", super_epoch, above=0)
-        self.warm_up = number("warm_up", warm_up, above=0)
+        self.warmup = number("warmup", warmup, above=0)
         self.weights = None if weights is None else dict(weights)
-        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)
         self.sign = choice("sign", sign, ("clip", "abs"))
         self.delta = delta
         self.w_max = w_max
         self.eps = number("eps", eps, above=0)
-        self.needs_validation = weights is None  # type: ignore[misc]
+        self.needs_validation = weights is None
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         losses = (*model.modalities, "joint")
@@ -121,8 +121,8 @@ class GradientBlending(Method):
     def _due(self, epoch: int) -> int:
         """How long the probes before this epoch are; zero where there are none."""
         if epoch == 0:
-            return self.probe_epochs if self.mode == "offline" else self.warm_up
-        starts = epoch >= self.warm_up and (epoch - self.warm_up) % self.super_epoch == 0
+            return self.probe_epochs if self.mode == "offline" else self.warmup
+        starts = epoch >= self.warmup and (epoch - self.warmup) % self.super_epoch == 0
         return self.super_epoch if starts and self.mode == "online" else 0
 
     def _estimate(self, run: Run, epochs: int) -> Tensor:

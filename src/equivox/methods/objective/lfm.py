@@ -58,6 +58,7 @@ class LFM(Method):
     """
 
     category = "objective"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {
         "schedule": ("heuristic", "fitted", "learned", 0.1, 0.5),
         "alignment": ("divergence", "js"),
@@ -85,7 +86,7 @@ class LFM(Method):
         self.epochs = number("epochs", epochs, least=1)
         self.clamp = clamp
         self.rate = rate
-        self.needs_validation = schedule in ("learned", "learned_code")  # type: ignore[misc]
+        self.needs_validation = schedule in ("learned", "learned_code")
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if self.alignment == "infonce" and len(set(model.widths.values())) > 1:

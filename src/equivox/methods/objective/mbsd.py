@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.features import values, vector
 from equivox.functional.distillation import Opinion, distillation_weight, opinion_of, taught
 from equivox.functional.divergence import kl_divergence
@@ -58,7 +58,7 @@ class MBSD(Method):
 
     category = "objective"
     fidelity = "reconstruction"
-    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal losses"})
+    ingredients = frozenset({"unimodal losses"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "distillation": (1.0, 0.3, 3.0),
         "representation": (1.0, 0.1, 0.3),
@@ -89,8 +89,7 @@ class MBSD(Method):
         self.rs_on = choice("rs_on", rs_on, ("logits", "probs", "features"))
         self.detach_teacher = detach_teacher
         self.benchmark_compat = benchmark_compat
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         if self.rs_on == "features" and len(set(model.widths.values())) > 1:

@@ -66,6 +66,7 @@ class MMCosine(Method):
     """
 
     category = "objective"
+    fidelity = "official"
     tasks = ("Classification", "MultiLabel", "Dense")
     replaces_fusion = True
     exceptions: ClassVar[Mapping[str, str]] = {
@@ -129,7 +130,7 @@ def _linear(output: Output) -> Tensor:
     fusion = cast(CosineFusion, model.fusion)
     model.fusion = fusion.inner
     try:
-        return model.fuse(output.features)
+        return model.fused(output.features).logits
     finally:
         model.fusion = fusion
 

@@ -100,6 +100,7 @@ class MMPareto(Method):
     """
 
     category = "objective"
+    fidelity = "official"
     heads = "own"
     per_loss_gradients = True
     ingredients = frozenset({"unimodal losses", "extra parameters"})

@@ -57,6 +57,7 @@ class OLM(Method):
     """
 
     category = "objective"
+    fidelity = "official"
     heads = "own"
     needs_validation = True
     ingredients = frozenset({"unimodal losses", "extra parameters"})
@@ -84,7 +85,7 @@ class OLM(Method):
         self.normalise = choice("normalise", normalise, ("sum", "mean"))
         self.reduction = choice("reduction", reduction, ("mean", "sum"))
         self.hold_out = choice("hold_out", hold_out, ("eval", "train"))
-        self.needs_validation = variant == "generalisation"  # type: ignore[misc]
+        self.needs_validation = variant == "generalisation"
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         branches = (*model.modalities, "joint")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.features import Feature, padding, values
 from equivox.functional.schedules import within
 from equivox.method import Method
@@ -75,7 +75,7 @@ class UMT(Method):
 
     category = "objective"
     fidelity = "reconstruction"
-    ingredients: ClassVar[frozenset[str]] = frozenset({"extra epochs"})
+    ingredients = frozenset({"extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {"lambda_distill": (50.0, 1.0, 3.0, 10.0, 30.0)}
     neutral: ClassVar[Mapping[str, Any]] = {"lambda_distill": 0.0}
     brief: ClassVar[Mapping[str, Any]] = {"teacher_epochs": 1}
@@ -101,8 +101,7 @@ class UMT(Method):
         self.distance = choice("distance", distance, tuple(DISTANCES))
         self.init = choice("init", init, ("scratch", "teacher"))
         self.teacher_epochs = number("teacher_epochs", teacher_epochs, least=0)
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
         self.fraction = number("fraction", fraction, above=0, below=1)
 
     def setup(self, model: Multimodal, task: Task) -> Task:

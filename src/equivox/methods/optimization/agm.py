@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.functional import scale_gradient, shapley_values, subsets
 from equivox.functional.discrepancy import factors_by_discrepancy
 from equivox.functional.gradients import clip_where_large_
@@ -60,6 +60,7 @@ class AGM(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {"alpha": (1.5, 2.5, 1.0, 0.5, 0.1)}
     exceptions: ClassVar[Mapping[str, str]] = {
         "equals_in_micro_batches": "The paper's factors follow the scores of one forward."
@@ -85,8 +86,7 @@ class AGM(Method):
         self.cap = cap
         self.mask = choice("mask", mask, ("input", "feature"))
         self.clip = number("clip", clip, above=0)
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
         self.after_end = choice("after_end", after_end, ("identity", "freeze"))
         self.centre = centre
 

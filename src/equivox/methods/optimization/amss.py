@@ -59,6 +59,7 @@ class AMSS(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {"tau": (0.2, 0.5), "plus": ("ht", None, "code")}
     neutral: ClassVar[Mapping[str, Any]] = {"bounds": (1.0, 1.0), "plus": None}
 

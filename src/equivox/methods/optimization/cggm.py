@@ -56,6 +56,7 @@ class CGGM(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     ingredients = frozenset({"extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {"rho": (1.3, 1.0), "lam": (0.2, 0.05, 0.1)}
 
@@ -80,15 +81,15 @@ class CGGM(Method):
         self.b_clip = number("b_clip", b_clip, above=0)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        model.require("widths", "outputs")
+        widths, outputs = model.sizes()
         layers = last_layers(model.fusion, model.outputs)
         if not layers and self.direction != "none":
             raise ValueError(
                 "The direction of `CGGM` is that of the fusion's last linear layer. Found none in "
                 f'`{type(model.fusion).__name__}`. Pass `CGGM(direction="none")`.'
             )
-        hidden = sum(layer.in_features for layer in layers) or max(model.widths.values())
-        self.classifiers = DetachedClassifiers(model.widths, hidden, model.outputs or 1)
+        hidden = sum(layer.in_features for layer in layers) or max(widths.values())
+        self.classifiers = DetachedClassifiers(widths, hidden, outputs)
         one = torch.ones((), dtype=torch.float64)
         self.previous = constants(dict.fromkeys(model.modalities, 0 * one))
         self.balance = constants(dict.fromkeys(model.modalities, one))

@@ -53,14 +53,15 @@ class DGL(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {"alpha": (1.0, 0.5, 2.0, 4.0, 8.0)}
 
     def __init__(self, *, alpha: float = 1.0, heads: str = "own") -> None:
         super().__init__()
         self.alpha = number("alpha", alpha, least=0)
-        self.heads = choice("heads", heads, ("own", "blanked"))  # type: ignore[misc]
-        self.leaves_unused = alpha == 0  # type: ignore[misc]
+        self.heads = choice("heads", heads, ("own", "blanked"))
+        self.leaves_unused = alpha == 0
 
     def features(self, features: Features, step: Step) -> Features:
         return {m: map_values(Tensor.detach, z) for m, z in features.items()}

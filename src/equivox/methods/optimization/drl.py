@@ -56,6 +56,7 @@ class DRL(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     needs_validation = True
     search_space: ClassVar[Mapping[str, Any]] = {
         "strength": (3.0, 1.0, 10.0),

@@ -56,6 +56,7 @@ class InfoReg(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {
         "beta": (0.9, 0.1, 0.3, 0.5, 0.7, 1.0),
         "threshold": (0.04, 0.01, 0.02, 0.06, 0.08, 0.1),
@@ -86,7 +87,7 @@ class InfoReg(Method):
         self.variant = choice("variant", variant, ("paper", "official"))
         if variant == "official":
             self._follow_official()
-        self.ingredients = frozenset({"unimodal losses"} if self.unimodal_loss else ())  # type: ignore[misc]
+        self.ingredients = frozenset({"unimodal losses"} if self.unimodal_loss else ())
 
     def _follow_official(self) -> None:
         arguments = inspect.signature(InfoReg).parameters

@@ -86,13 +86,13 @@ class MSLR(Method):
         self.beta = number("beta", beta, least=0, below=1)
         self.warmup = number("warmup", warmup, least=0)
         self.bounds = bounds
-        self.needs_validation = mode == "dynamic"  # type: ignore[misc]
+        self.needs_validation = mode == "dynamic"
         if mode in ("smooth", "atf"):
-            self.fidelity = "reconstruction"  # type: ignore[misc]
+            self.fidelity = "reconstruction"
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         if mode == "atf":
-            self.heads = "own"  # type: ignore[misc]
-            self.ingredients = frozenset({"unimodal losses", "extra parameters"})  # type: ignore[misc]
+            self.heads = "own"
+            self.ingredients = frozenset({"unimodal losses", "extra parameters"})
 
     def setup(self, model: Multimodal, task: Task) -> Task:
         names = model.modalities

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.arguments import number
+from equivox.arguments import number, span
 from equivox.functional import mean_of_others
 from equivox.functional.schedules import within
 from equivox.method import Method
@@ -76,6 +76,7 @@ class MultiLoss(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     heads = "own"
     ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {"alpha": (0.8, 1.0, 0.5, 2.0), "beta": (2.0, 4.0)}
@@ -98,9 +99,8 @@ class MultiLoss(Method):
         self.lambda_joint = number("lambda_joint", lambda_joint, least=0)
         self.lambda_unimodal = number("lambda_unimodal", lambda_unimodal, least=0)
         self.scale_heads = scale_heads
-        self.starts = starts
-        self.ends = ends
-        self.leaves_unused = lambda_unimodal == 0  # type: ignore[misc]
+        self.starts, self.ends = span(starts, ends)
+        self.leaves_unused = lambda_unimodal == 0
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         unimodal = step.output.unimodal

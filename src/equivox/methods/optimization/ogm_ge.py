@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.functional import ratio_to_others
 from equivox.functional.schedules import within
 from equivox.method import Method
@@ -63,6 +63,7 @@ class OGMGE(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     search_space: ClassVar[Mapping[str, Any]] = {"alpha": (0.1, 0.3, 0.5, 0.8, 1.0)}
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0, "noise": False}
 
@@ -79,8 +80,7 @@ class OGMGE(Method):
         super().__init__()
         self.alpha = number("alpha", alpha, least=0)
         self.noise = noise
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
         self.params = choice("params", params, ("ndim>=2", "conv4d"))
         self.z = choice("z", z, ("tanh", "tanh_minus_one"))
 

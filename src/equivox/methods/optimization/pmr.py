@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from equivox.arguments import choice, number
+from equivox.arguments import choice, number, span
 from equivox.features import vector
 from equivox.functional import entropy
 from equivox.functional.discrepancy import lags_and_leads
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
 def first_batches(loader: Iterable[Any], share: float) -> Iterable[Any]:
     """The first batches of a loader, at least one; all where it does not say how many it has."""
-    if not isinstance(loader, Sized):
-        return loader
-    return islice(loader, max(1, int(len(loader) * share + 1e-9)))
+    count = length_hint(loader)
+    return islice(loader, max(1, int(count * share + 1e-9))) if count else loader
 
 
 class PMR(Method):
@@ -98,16 +98,15 @@ class PMR(Method):
         self.entropy_epochs = entropy_epochs
         self.momentum = number("momentum", momentum, least=0, below=1)
         self.share = number("share", share, above=0, most=1)
-        self.starts = starts
-        self.ends = ends
+        self.starts, self.ends = span(starts, ends)
         self.variant = choice("variant", variant, ("paper", "official"))
         self.temperature = number("temperature", temperature, above=0)
         self.bins = number("bins", bins, least=2)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        model.require("widths", "outputs")
-        questions, classes = asked(task, model.outputs or 0, self.bins)
-        self.prototypes = Prototypes(model.widths, questions, classes)
+        widths, outputs = model.sizes()
+        questions, classes = asked(task, outputs, self.bins)
+        self.prototypes = Prototypes(widths, questions, classes)
         self.register_buffer("edges", torch.zeros(questions, classes - 1))
         return task
 

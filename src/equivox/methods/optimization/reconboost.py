@@ -52,6 +52,7 @@ class ReconBoost(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     tasks = ("Classification", "MultiLabel", "Regression")
     replaces_fusion = True
     leaves_unused = True

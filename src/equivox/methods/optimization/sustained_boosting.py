@@ -56,6 +56,7 @@ class SustainedBoosting(Method):
     """
 
     category = "optimization"
+    fidelity = "official"
     tasks = ("Classification", "MultiLabel", "Regression")
     replaces_fusion = True
     leaves_unused = True
@@ -98,9 +99,7 @@ class SustainedBoosting(Method):
         self.accumulation = number("accumulation", accumulation, least=1)
 
     def setup(self, model: Multimodal, task: Task) -> Task:
-        model.require("widths", "outputs")
-        outputs = model.outputs or 1
-        model.fusion = Growing(model.widths, outputs, self.capacity, self.hidden, self.weights)
+        model.fusion = Growing(*model.sizes(), self.capacity, self.hidden, self.weights)
         self.register_buffer("scores", torch.zeros(2, len(model.modalities)))
         return task
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class Alone(Method):
     def __init__(self, *, modality: str, heads: str = "own") -> None:
         super().__init__()
         self.modality = modality
-        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)
 
     def epoch(self, batches: Iterable[Batch], run: Run) -> Iterator[Batch]:
         for batch in batches:
@@ -73,10 +73,8 @@ class Independent(Method):
     heads = "own"
     leaves_unused = True
     drops_joint = True
-    idle: ClassVar[frozenset[str]] = frozenset({"fusion"})
-    ingredients: ClassVar[frozenset[str]] = frozenset(
-        {"unimodal losses", "inference rule", "extra parameters"}
-    )
+    idle = frozenset({"fusion"})
+    ingredients = frozenset({"unimodal losses", "inference rule", "extra parameters"})
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         others = {name: loss for name, loss in losses.items() if name != "joint"}

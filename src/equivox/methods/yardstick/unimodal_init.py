@@ -32,7 +32,7 @@ class UnimodalInit(Method):
     """
 
     category = "yardstick"
-    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal initialisation", "extra epochs"})
+    ingredients = frozenset({"unimodal initialisation", "extra epochs"})
     search_space: ClassVar[Mapping[str, Any]] = {"freeze": (True, False)}
     neutral: ClassVar[Mapping[str, Any]] = {"freeze": False, "alone_epochs": 0}
     brief: ClassVar[Mapping[str, Any]] = {"alone_epochs": 1}
@@ -44,8 +44,8 @@ class UnimodalInit(Method):
         super().__init__()
         self.freeze = freeze
         self.alone_epochs = number("alone_epochs", alone_epochs, least=0)
-        self.leaves_unused = freeze  # type: ignore[misc]
-        self.idle = frozenset({"encoders"} if freeze else ())  # type: ignore[misc]
+        self.leaves_unused = freeze
+        self.idle = frozenset({"encoders"} if freeze else ())
 
     def prepare(self, run: Run) -> None:
         if run.number == 0 and self.alone_epochs:

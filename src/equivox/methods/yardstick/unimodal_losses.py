@@ -29,7 +29,7 @@ class UnimodalLosses(Method):
     """
 
     category = "yardstick"
-    ingredients: ClassVar[frozenset[str]] = frozenset({"unimodal losses", "extra parameters"})
+    ingredients = frozenset({"unimodal losses", "extra parameters"})
     search_space: ClassVar[Mapping[str, Any]] = {
         "gamma": (0.5, 1.0, 2.0, 4.0, 8.0),
         "heads": ("own", "split"),
@@ -39,7 +39,7 @@ class UnimodalLosses(Method):
     def __init__(self, *, gamma: float = 1.0, heads: str = "own") -> None:
         super().__init__()
         self.gamma = number("gamma", gamma, least=0)
-        self.heads = choice("heads", heads, HEADS)  # type: ignore[misc]
+        self.heads = choice("heads", heads, HEADS)
 
     def losses(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         said = step.output.unimodal if self.heads == "own" else step.output.split
