@@ -72,8 +72,8 @@ def non_finite_report(features: Features, step: Step, number: int) -> str:
     )
     return (
         f"The loss should be finite. Found {what} at training step {number} (epoch {step.epoch}). "
-        "Look at these samples, lower the learning rate, clip with `Balancer(..., clip=…)`, or "
-        'leave such updates out with `Balancer(..., nonfinite="skip")`.'
+        "Look at these samples, lower the learning rate, clip with `Balancer(..., clip=…)` or "
+        '`--clip`, or leave such updates out with `Balancer(..., nonfinite="skip")`.'
     )
 
 

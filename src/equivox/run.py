@@ -42,6 +42,19 @@ def recalling(recall: Recall) -> Iterator[None]:
         _recall.reset(token)
 
 
+_ask: ContextVar[Callable[[], None]] = ContextVar("ask", default=lambda: None)
+
+
+@contextmanager
+def asking(ask: Callable[[], None]) -> Iterator[None]:
+    """Inside, trial trainings call `ask` after every update; it may raise, to end them."""
+    token = _ask.set(ask)
+    try:
+        yield
+    finally:
+        _ask.reset(token)
+
+
 class Run:
     """What a method's `prepare`, `epoch` and `conclude` may use.
 
@@ -265,6 +278,7 @@ class Fork:
             self.optimizer.zero_grad()
             trained(*batch.items()).backward()
             self.optimizer.step()
+            _ask.get()()
 
     def losses(self, loader: Iterable[Any]) -> Tensor:
         """The task's loss of the prediction for every sample, in eval mode."""

@@ -339,3 +339,16 @@ def test_what_the_machine_or_the_data_cannot_do_leaves_no_folder(tmp_path: Path)
         with pytest.raises(ValueError, match=hint):
             train(replace(PLAIN, **wrong), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        ("step", {"step_size": 1, "last_epoch": 3}, "Found `last_epoch`"),
+        ("exponential", {"gamma": -1.0}, "the rate becomes -1"),
+        ("exponential", {"gamma": float("nan")}, "the rate becomes nan"),
+    ],
+)
+def test_rates_that_cannot_be(name: str, options: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        Experiment("latent2", schedule=name, schedule_options=options)

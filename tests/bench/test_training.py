@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from equivox import data as datasets
 from equivox.bench import checkpoint, training
 from equivox.bench.experiment import Experiment
 from equivox.bench.training import Result, Terminated, train
+from equivox.run import Fork
 
 SMALL = Experiment("latent2", "ogm_ge", seed=1, epochs=3, data_options={"samples": 600})
 
@@ -197,7 +199,7 @@ def test_a_cut_between_the_two_checkpoints(
     saved = []
 
     def cut(folder: Path, *rest: Any) -> None:
-        if len(saved) == 3 and folder.name == "last":  # best and last, best of the second epoch
+        if len(saved) == 3 and folder.name == "best":  # last and best, last of the second epoch
             raise KeyboardInterrupt
         saved.append(folder.name)
         checkpoint_save(folder, *rest)
@@ -207,7 +209,7 @@ def test_a_cut_between_the_two_checkpoints(
         patch.setattr(checkpoint, "save", cut)
         with pytest.raises(KeyboardInterrupt):
             train(SMALL, tmp_path / "run")
-    assert saved == ["best", "last", "best"]
+    assert saved == ["last", "best", "last"]
     assert_same(train(SMALL, tmp_path / "run", resume=True), tmp_path / "run", whole)
 
 
@@ -246,7 +248,7 @@ def test_the_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     other = json.loads((tmp_path / "run" / "config.json").read_text())
     other["experiment"]["method"] = "ogm_ge"
     (tmp_path / "run" / "config.json").write_text(json.dumps(other))
-    with pytest.raises(ValueError, match="same method"):
+    with pytest.raises(ValueError, match="`method = 'joint'`, and `method = 'ogm_ge'` is asked"):
         train(Experiment.from_json(other["experiment"]), tmp_path / "run", resume=True)
 
 
@@ -300,3 +302,32 @@ def test_the_protocol_does_not_depend_on_method_and_seed(whole: tuple[Result, Pa
     assert training.protocol(other.resolved(data), data) == facts
     longer = Experiment("latent2", epochs=4, data_options={"samples": 600}).resolved(data)
     assert training.protocol(longer, data)["fingerprint"] != facts["fingerprint"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    experiment = Experiment("latent2", epochs=1, data_options={"samples": 600})
+    with FileLock(training.lock_of(tmp_path / "run")):
+        with pytest.raises(BlockingIOError, match="one process at a time"):
+            train(experiment, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        train(experiment, tmp_path / "run", locked=True)
+
+
+def test_sigterm_while_teachers_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment("latent2", "umt", epochs=1, data_options={"samples": 600})
+    teach, epochs = Fork._train, []
+
+    def asked(self: Fork, *given: Any) -> None:
+        epochs.append(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        teach(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fork, "_train", asked)
+        with pytest.raises(Terminated, match="--resume"):
+            train(experiment, tmp_path / "run")
+    assert len(epochs) == 1
+    resumed, whole = train(experiment, tmp_path / "run", resume=True), train(experiment)
+    assert resumed.last == whole.last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +81,8 @@ def check(name: str | None, options: Mapping[str, Any]) -> None:
                 f"schedule. Pass one of {', '.join(SCHEDULES)}."
             )
         return
-    known = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
+    every = inspect.signature(SCHEDULES[name]).parameters
+    known = [option for option in every if option not in ("optimizer", "last_epoch")]
     for option in options:
         if option not in known:
             raise ValueError(
@@ -93,6 +95,9 @@ def check(name: str | None, options: Mapping[str, Any]) -> None:
         tried.step()
         if rates is not None:
             rates.step()
+        rate = tried.param_groups[0]["lr"]
+        if not (math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"the rate becomes {rate}")
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(
             f"Options of a schedule should be what `{SCHEDULES[name].__name__}` works with. Found "

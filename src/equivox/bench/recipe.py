@@ -26,6 +26,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         found = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"`{path}` should be a recipe. Found a folder.") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"`{path}` should be a recipe. Found {beside(path)}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from filelock import FileLock, Timeout
 
-from equivox.bench import checkpoint
 from equivox.bench.ending import Terminated, on_termination, terminated
 from equivox.bench.experiment import Experiment
-from equivox.bench.folder import BEST, CONFIG, Folder, read_experiment
+from equivox.bench.folder import BEST, CONFIG, Folder, read_best, read_experiment
 from equivox.bench.loop import Measure, Training, Watch, Wrap
 from equivox.bench.result import Result, protocol
 from equivox.data import MultimodalData
 from equivox.distributed import rank
 from equivox.randomness import preserved_random_state
+from equivox.run import asking
 
 __all__ = ["Result", "Terminated", "Training", "protocol", "restored", "train"]
 
@@ -34,6 +35,7 @@ def train(
     measure: Measure | None = None,
     device: str = "cpu",
     every: float | None = None,
+    locked: bool = False,
 ) -> Result:
     """Train, choose an epoch on the validation data, and look at the test data once, at the end.
 
@@ -48,14 +50,17 @@ def train(
         device: where to train.
         every: seconds from one checkpoint to the next in the middle of an epoch; None for one at
             the end of every epoch alone. It does not change the result.
+        locked: whether the caller holds the folder's lock, `lock_of(out)`.
 
     The random state outside is untouched. SIGTERM, with a folder and in the main thread, ends the
-    run after the present update with a checkpoint. Several `devices` are processes of their own:
-    they need a folder, `watch` and `measure` have to be such as can be pickled, and a script has to
-    guard its start by `if __name__ == "__main__"`.
+    run after the present update with a checkpoint; a trial training that a method makes before an
+    epoch, such as a teacher's, is made again. One process at a time works on a folder. Several
+    `devices` are processes of their own: they need a folder, `watch` and `measure` have to be such
+    as can be pickled, and a script has to guard its start by `if __name__ == "__main__"`.
 
     Raises Terminated after SIGTERM, FloatingPointError for a loss that is not finite,
-    ChildProcessError for a process that was killed, and what `Folder` raises.
+    ChildProcessError for a process that was killed, BlockingIOError where another one is at this
+    run, and what `Folder` raises.
 
     >>> result = train(Experiment("latent2", epochs=1, data_options={"samples": 600}))
     >>> sorted(result.last["test"])
@@ -71,13 +76,45 @@ def train(
         "device": device,
         "every": every,
     }
-    if experiment.devices > 1:
-        return _launched(experiment, out, resume, options)
-    asked: list[bool] = []
-    ending = nullcontext() if out is None else on_termination(lambda: asked.append(True))
-    with ending:
-        folder = None if out is None else Folder(out, experiment, resume)
-        return _trained(experiment, data, folder, lambda: bool(asked), **options)
+    with nullcontext() if out is None or locked else _alone(out):
+        if experiment.devices > 1:
+            return _launched(experiment, out, resume, options)
+        asked: list[bool] = []
+        ending = nullcontext() if out is None else on_termination(lambda: asked.append(True))
+        with ending:
+            folder = None if out is None else Folder(out, experiment, resume)
+            with asking(partial(_end, folder, asked)):
+                return _trained(experiment, data, folder, lambda: bool(asked), **options)
+
+
+def lock_of(out: Path) -> Path:
+    """The file that whoever works on a run locks."""
+    return out.parent / f".{out.name}.lock"
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Refuse a run that another process is at."""
+    lock = FileLock(lock_of(out))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BlockingIOError(
+            f"A run is made by one process at a time. Found another one at `{out}`. Wait for it."
+        ) from error
+    except OSError:
+        pass  # where nothing can be written the folder says so
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _end(folder: Folder | None, asked: Sequence[bool]) -> None:
+    """End in the middle of a trial training: it is made again from the last checkpoint."""
+    if asked and folder is not None:
+        raise terminated(folder.path)
 
 
 def _trained(
@@ -163,14 +200,14 @@ def restored(path: Path, device: str = "cpu") -> Training:
     """
     path = Path(path)
     experiment = read_experiment(path)
-    Result.read(path)
+    result = Result.read(path)
     data = experiment.load()
     with preserved_random_state():
         _seed(experiment.seed)
         training = Training(experiment.resolved(data), data, device)
-        kept = checkpoint.load(path / BEST)
+        kept = read_best(path, result.best["epoch"])
         try:
-            training.balancer.load_state_dict(kept["balancer"])
+            training.balancer.load_state_dict(kept)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"The weights of a run should be those of its network. Found in `{path / BEST}`: "

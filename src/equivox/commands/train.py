@@ -98,6 +98,7 @@ def add(commands: Any) -> Parser:
 def run(given: argparse.Namespace) -> int:
     """Train, or go on with a training."""
     folder, experiment = _asked(given)
+    from equivox.bench.folder import CONFIG
     from equivox.bench.training import Terminated, train
 
     if not given.quiet:
@@ -114,8 +115,9 @@ def run(given: argparse.Namespace) -> int:
     except Terminated as ended:
         return told(ended, TERMINATED)
     except KeyboardInterrupt:
-        kept = f"Interrupted. Go on with `equivox train --resume {folder}`."
-        return told(kept, INTERRUPTED)
+        begun = (folder / CONFIG).exists()
+        way = f" Go on with `equivox train --resume {folder}`." if begun else " Nothing was begun."
+        return told(f"Interrupted.{way}", INTERRUPTED)
     _print_result(result, folder)
     return 0
 
