@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from equivox.balancer import Balancer
-from equivox.diagnosis.answers import BLANKINGS, ORDERS, Answers, differ, gather, partners
+from equivox.diagnosis.answers import BLANKINGS, ORDERS, Answers, gather
+from equivox.diagnosis.exchange import lenders
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Task
@@ -71,7 +73,7 @@ def test_every_subset_is_what_the_network_says_with_the_others_blanked() -> None
     order = torch.cat([item[2] for item in loader]).argsort()
     features = {m: z[order] for m, z in balancer.model.encode(inputs).items()}
     assert torch.equal(found.index, torch.arange(20))
-    torch.testing.assert_close(found.whole, balancer.model.fuse(features))
+    torch.testing.assert_close(found.whole, balancer.model.fused(features).logits)
     torch.testing.assert_close(found.without("a"), balancer.model.fuse(features, {"b"}))
     torch.testing.assert_close(found.only("a"), balancer.model.fuse(features, {"a"}))
     for how in BLANKINGS:
@@ -82,31 +84,66 @@ def test_every_subset_is_what_the_network_says_with_the_others_blanked() -> None
     torch.testing.assert_close(sum(found.shares.values()), found.whole)
 
 
-def test_mean_and_shuffle_stay_inside_the_batch() -> None:
-    balancer, loader = network(), batches(samples=8, index=False)
+def test_mean_and_shuffle_are_of_the_whole_loader() -> None:
+    balancer, loader = network(), batches()
     found = gather(balancer, loader)
-    features = balancer.model.encode(loader[0][0])
-    mean = {m: z.mean(0, keepdim=True) for m, z in features.items()}
-    torch.testing.assert_close(
-        found.without("a", "mean"), balancer.model.fuse(features, {"b"}, by=mean)
+    inputs = {m: torch.cat([item[0][m] for item in loader]) for m in found.modalities}
+    target, index = (torch.cat([item[i] for item in loader]) for i in (1, 2))
+    features = balancer.model.encode({m: x[index.argsort()] for m, x in inputs.items()})
+    mean = features | {"a": features["a"].mean(0).expand(20, -1)}
+    torch.testing.assert_close(found.without("a", "mean"), balancer.model.fused(mean).logits)
+    assert found.ring is not None
+    lender = lenders(found.ring)
+    assert (lender // 8 != torch.arange(20) // 8).any()
+    lent = features | {"a": features["a"][lender]}
+    torch.testing.assert_close(found.without("a", "shuffle"), balancer.model.fused(lent).logits)
+    target = target[index.argsort()]
+    assert torch.equal(found.unlike, target != target[lender])
+
+
+def test_a_loader_in_the_order_of_the_classes_is_like_a_mixed_one() -> None:
+    balancer, loader = network(), batches(samples=200)
+    inputs = {m: torch.cat([item[0][m] for item in loader]) for m in balancer.model.modalities}
+    target, index = (torch.cat([item[i] for item in loader]) for i in (1, 2))
+    order = target.argsort(stable=True).split(8)
+    mixed = gather(balancer, loader)
+    by_class = [({m: x[o] for m, x in inputs.items()}, target[o], index[o]) for o in order]
+    found = gather(balancer, by_class)
+    for subset, logits in mixed.logits["mean"].items():
+        torch.testing.assert_close(found.logits["mean"][subset], logits)
+    assert 70 < int(found.unlike.sum()) < 130
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_the_size_of_batches_does_not_matter(size: int) -> None:
+    one, other = (gather(network(), batches(size=x, index=False)) for x in (size, 8))
+    assert torch.equal(one.unlike, other.unlike)
+    for how in BLANKINGS:
+        torch.testing.assert_close(one.without("a", how), other.without("a", how))
+
+
+def test_what_is_too_large_for_memory_is_in_files_for_the_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted = gather(network(), batches())
+    monkeypatch.setattr("equivox.diagnosis.exchange.MEMORY", 100)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = []
+    balancer = network()
+    balancer.model.fusion.register_forward_hook(
+        lambda *_: files.append(len([*tmp_path.rglob("*")]))
     )
-    order = partners(8, torch.Generator().manual_seed(0))
-    lent = features | {"a": features["a"][order]}
-    torch.testing.assert_close(found.without("a", "shuffle"), balancer.model.fuse(lent))
-    assert torch.equal(found.unlike, loader[0][1] != loader[0][1][order])
+    found = gather(balancer, batches())
+    assert max(files) > 1 and not any(tmp_path.iterdir())
+    for how in BLANKINGS:
+        assert torch.equal(found.without("a", how), wanted.without("a", how))
 
 
-def test_a_partner_is_another_sample() -> None:
-    for count in (2, 3, 10):
-        order = partners(count, torch.Generator().manual_seed(count))
-        assert torch.equal(order.sort().values, torch.arange(count))
-        assert (order != torch.arange(count)).all()
-
-
-def test_targets_differ_where_any_part_does() -> None:
-    target = torch.tensor([[1, 0], [1, 1], [1, 0]])
-    assert differ(target, torch.tensor([1, 2, 0])).tolist() == [True, True, False]
-    assert differ({"x": target[:, 0]}, torch.tensor([1, 2, 0])).tolist() == [False] * 3
+def test_what_is_not_finite_is_in_no_mean() -> None:
+    loader = batches(index=False)
+    wanted = gather(network(), [loader[1], loader[2]]).without("a", "mean")
+    loader[0][0]["a"].fill_(torch.nan)
+    torch.testing.assert_close(gather(network(), loader).without("a", "mean")[8:], wanted)
 
 
 def test_rows_are_chosen_in_every_part() -> None:
@@ -146,7 +183,6 @@ def renumbered(item: Any) -> Any:
     ("loader", "found"),
     [
         ([], "an empty loader"),
-        (batches(size=1), "batches of one sample"),
         ([without_b(item) for item in batches()], "Found no `b`"),
         ([renumbered(item) for item in batches()], "Found 8 numbers for 20 samples"),
     ],
@@ -183,7 +219,7 @@ def test_of_many_modalities_only_the_subsets_that_are_met_are_fused() -> None:
     assert len(found.orders) == ORDERS and all(set(order) == names for order in found.orders)
     assert balancer.model.fusion.runs == len(wanted)
     assert all(encoder.runs == 1 for encoder in balancer.model.encoders.values())
-    assert torch.equal(found.whole, balancer.model.fuse(balancer.model.encode(loader[0][0])))
+    assert torch.equal(found.whole, balancer.model(loader[0][0]).logits)
     assert found.orders == gather(balancer, loader).orders != gather(balancer, loader, 1).orders
 
 
@@ -199,4 +235,4 @@ def test_modalities_that_are_not_looked_at_stay_as_they_are() -> None:
     assert found.modalities == ("m0", "m2") and len(found.logits["zero"]) == 4
     features = balancer.model.encode(loader[0][0])
     torch.testing.assert_close(found.only("m0"), balancer.model.fuse(features, {"m0", "m1"}))
-    torch.testing.assert_close(found.whole, balancer.model.fuse(features))
+    torch.testing.assert_close(found.whole, balancer.model.fused(features).logits)

@@ -80,6 +80,7 @@ def test_violations_by_hand() -> None:
     found = calibration(answers(Classification(3), torch.tensor([0, 1, 1]), rows))
     assert found.violations["b"].value == pytest.approx(2 / 3)
     assert found.violations["a"].value == 0  # what stays the same does not rise
+    assert found.violations["a"].high > 0.5  # of three samples
     assert list(found.error) == ["", "a", "b", "a + b"]
     third = 1 / (math.exp(0.2) + 2) * math.exp(0.2)
     gaps = [1 - 0.786986, 1 - 0.576117, third]

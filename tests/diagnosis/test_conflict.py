@@ -59,6 +59,7 @@ def test_the_cosine_is_that_of_two_backward_passes() -> None:
     assert agreement.ratio.value == pytest.approx(float(ratios[0] * ratios[1]) ** 0.5, rel=1e-5)
     assert agreement.cosine.low == pytest.approx(float(min(cosines)), rel=1e-5)
     assert (found.batches, found.own_heads) == (2, False)
+    assert agreement.share.high - agreement.share.low > 0.5  # of two batches
 
 
 def alone(sign: float) -> Balancer:

@@ -78,6 +78,8 @@ def test_good_data_are_fine() -> None:
     found = checked(data())
     assert [f.severity for f in found] == ["fine"] * len(CHECKS)
     assert {f.code for f in found} == set(CHECKS)
+    left = {f.code for f in found if not f.made}
+    assert left == {f.code for f in found if "Not looked at" in f.what} == {"chance", "optimizer"}
 
 
 def test_nan_is_named_and_counted() -> None:
@@ -235,8 +237,25 @@ def test_duplicates_between_splits() -> None:
     for m in ("audio", "video"):
         splits["test"][0][m][10:14] = splits["train"][0][m][[40, 41, 42, 200]]
     found = only(checked(splits), "duplicates")
-    assert (found.severity, found.count, found.modality) == ("fault", 4, None)
+    assert (found.severity, found.count, found.modality) == ("warning", 4, None)  # of 120
     assert found.pairs == ((1040, 1010), (1041, 1011), (1042, 1012), (1200, 1013))
+    for m in ("audio", "video"):
+        splits["test"][0][m][50:52] = splits["train"][0][m][50:52]
+    found = only(checked(splits), "duplicates")
+    assert (found.severity, found.count) == ("fault", 6) and "repeat" not in found.what
+
+
+def test_inputs_that_repeat_by_nature_are_no_fault() -> None:
+    splits, g = data(), torch.Generator().manual_seed(1)
+    for inputs, label in splits.values():
+        for m in inputs:
+            inputs[m] = (torch.rand(len(label), 3, generator=g) > 0.5).float()
+    net = Multimodal(
+        {m: nn.Linear(3, 4) for m in ("audio", "video")}, Concat({"audio": 4, "video": 4}, CLASSES)
+    )
+    found = of(checked(splits, net), "duplicates")
+    assert {f.severity for f in found} == {"warning"}
+    assert "Inputs repeat within the training data as well." in found[0].what
 
 
 def test_one_modality_of_a_sample_in_two_splits() -> None:
@@ -262,6 +281,17 @@ def test_a_single_class_and_an_unseen_one() -> None:
     splits = data()
     splits["train"][1].clamp_(max=1)
     assert "2" in only(checked(splits), "classes").what
+
+
+def test_outputs_that_never_vary() -> None:
+    splits = {s: (x, x["audio"][:, :2] + x["video"][:, :2]) for s, (x, _) in data().items()}
+    splits["test"][1][:, 1] = 0.1
+    found = only(checked(splits, task=Regression(2)), "classes")
+    assert (found.severity, found.count) == ("warning", 1)
+    assert "1 of 2 outputs of the target are the same in all test samples: outputs 1." in found.what
+    splits["test"][1][:, 0] = 0.5
+    found = of(checked(splits, task=Regression(2)), "classes")[0]
+    assert found.severity == "fault" and "test data have a single target value" in found.what
 
 
 def test_imbalance_of_classes() -> None:

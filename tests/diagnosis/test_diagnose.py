@@ -298,6 +298,38 @@ def test_twice_the_same() -> None:
     assert one == other
 
 
+def test_twice_the_same_whatever_was_drawn_before() -> None:
+    """A loader that shuffles draws its order from the ambient random state."""
+    data = ev.data.base.Samples(X, LABEL)
+    shuffled = torch.utils.data.DataLoader(
+        data, 25, shuffle=True, collate_fn=ev.data.base.Samples.collate
+    )
+    parts = {**batches(X, LABEL), "train": shuffled}
+    found = []
+    for seed in (1, 2):
+        model = network()
+        torch.manual_seed(seed)
+        found.append(plain_json(diagnose(model, parts, task=Classification(2), epochs=1)))
+    assert found[0] == found[1]
+
+
+def test_references_learn_with_the_settings_of_their_encoders_group() -> None:
+    rates: list[float] = []
+
+    class Noted(torch.optim.SGD):
+        def __init__(self, parameters: Any, lr: float = 0.001) -> None:
+            super().__init__(parameters, lr=lr)
+            rates.append(self.param_groups[0]["lr"])
+
+    balancer = ev.Balancer(network(), task=Classification(2))
+    encoders = balancer.model.encoders
+    groups = [(balancer.model.fusion, 0.2), (encoders["a"], 0.1), (encoders["b"], 0.05)]
+    balancer.attach(Noted([{"params": part.parameters(), "lr": lr} for part, lr in groups]))
+    rates.clear()
+    diagnose(balancer, batches(X, LABEL), epochs=1)
+    assert rates == [0.1, 0.05]
+
+
 # ── bad input ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -376,14 +408,11 @@ def test_a_class_that_training_lacks_is_a_fault() -> None:
 @pytest.mark.parametrize("norm", [False, True])
 def test_batches_of_one_sample(norm: bool) -> None:
     one = batches(X, LABEL, size=1)
-    with pytest.raises(ValueError, match="Found batches of one sample"):
-        diagnose(network(), one, task=Classification(2))
-    parts = {**batches(X, LABEL), "train": one["train"]}
     if norm:
         with pytest.raises(ValueError, match=r"BatchNorm.*Found batches of one sample"):
-            diagnose(network(norm=True), parts, task=Classification(2), epochs=1)
+            diagnose(network(norm=True), one, task=Classification(2), epochs=1)
     else:
-        plain_json(diagnose(network(), parts, task=Classification(2), epochs=1))
+        plain_json(diagnose(network(), one, task=Classification(2), epochs=1))
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -52,7 +52,9 @@ def test_onset_by_hand() -> None:
     assert onset(reference, reference) is None
     assert onset([0.5, 0.6, 0.6, 0.6], reference) == 1
     assert onset([0.5, 0.6, 0.8, 0.6], reference) is None  # a dip, and one at the end
-    assert onset([0.5, 0.6, 0.8, 0.6], reference, steady=1) == 1
+    assert onset([0.5, 0.6, 0.8, 0.6], reference, steady=1) == 3
+    assert onset([0.4, 0.5, 0.8, 0.9], reference) is None  # it caught up
+    assert onset([0.4, 0.7, 0.6, 0.6], reference) == 2
     assert onset([0.5, 0.6, 0.6, 0.6], reference, margin=0.15) == 2
     assert onset([0.5, None, 0.6, None, 0.6], reference) == 2
     assert onset([0.9, 0.7, 0.7, 0.7], [0.9]) == 1  # the reference stays where it ended

@@ -50,6 +50,7 @@ def test_by_hand() -> None:
     assert worst.network.value == worst.alone["a"].value == pytest.approx(1 / 3)
     assert worst.alone["b"].value == worst.missed.value == pytest.approx(2 / 3)
     assert other.missed.value == 0 and other.network.value == 1
+    assert other.network.low < 1 and found.share.high < 1  # one sample, and four, are not certain
 
 
 def test_cases_are_the_most_confident_first() -> None:

@@ -53,6 +53,50 @@ def test_a_constant_has_no_r2() -> None:
     assert len(merits(Regression(), torch.zeros(0, 1), torch.zeros(0, 1))) == 0
 
 
+def test_r2_is_over_the_outputs_that_vary() -> None:
+    g = torch.Generator().manual_seed(0)
+    y, said = torch.randn(50, 2, generator=g), torch.randn(50, 2, generator=g)
+    fixed = torch.stack([y[:, 0], torch.full((50,), 0.1)], 1)
+    assert value(Regression(2), said, fixed) == value(Regression(), said[:, 0], y[:, 0])
+    fixed[3, 1] = torch.nan  # what is broken is not left out
+    assert math.isnan(value(Regression(2), said, fixed))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_interval_of_r2_holds_the_chance_of_the_targets(outputs: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    y = torch.randn(400, outputs, generator=g)
+    said = 0.5 * y + 0.3 * torch.randn(400, outputs, generator=g)
+    r2 = metric_of(Regression(outputs))
+    found = r2.estimate(r2.parts(said, y))
+    drawn = [torch.randint(400, (400,), generator=g) for _ in range(400)]
+    spread = torch.tensor([value(Regression(outputs), said[rows], y[rows]) for rows in drawn]).std()
+    assert found.value == pytest.approx(value(Regression(outputs), said, y))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * float(spread), rel=0.2)
+
+
+def test_a_sample_without_a_position_that_counts_is_not_judged() -> None:
+    task, target = Dense(2), torch.tensor([[0, 1, 255], [255, 255, 255], [1, 1, 1]])
+    logits = torch.nn.functional.one_hot(torch.tensor([[0, 1, 0]] * 3), 2).movedim(-1, 1).float()
+    kept = [0, 2]
+    for name in ("sample_accuracy", "loss"):
+        found = metric_of(task, name)
+        assert found.value(logits, target) == found.value(logits[kept], target[kept])
+    assert merits(task, logits, target).tolist() == pytest.approx([1, 1 / 3])
+
+
+def test_a_class_that_does_not_occur_does_not_count() -> None:
+    pytest.importorskip("torchmetrics")
+    truth, said = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 2, 1, 1])
+    logits = 5.0 * torch.nn.functional.one_hot(said, 3)
+    task = Classification(3)
+    assert metric_of(task, "balanced_accuracy").value(logits, truth) == pytest.approx(0.75)
+    assert metric_of(task, "auroc").value(logits, truth) == pytest.approx((0.75 + 1) / 2)
+    assert math.isnan(metric_of(task, "auroc").value(logits[:2], truth[:2]))  # nothing to rank
+    labels = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    assert metric_of(MultiLabel(3), "map").value(4.0 * labels - 2, labels) == pytest.approx(1)
+
+
 def test_the_interval_is_that_of_the_binomial() -> None:
     rows = (torch.arange(400) < 240).double()
     found = estimate(rows)

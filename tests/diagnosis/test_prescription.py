@@ -99,6 +99,14 @@ def test_the_expected_gain_is_a_share_of_the_late_fusions() -> None:
     assert prescribe(found(BALANCED), balancer())[0].gain is None
 
 
+@pytest.mark.parametrize("value", [-0.02, 0.0, float("nan")])
+def test_nothing_is_expected_where_a_late_fusion_gains_nothing(value: float) -> None:
+    known = Estimate(value, value - 0.01, value + 0.01)
+    none = found(IMBALANCED, gain=known, under_trained=True, ignored=True)
+    listed = prescribe(none, balancer(), conflicting(0.3))
+    assert methods(list(listed)) == EVERY and all(advice.gain is None for advice in listed)
+
+
 def test_the_expected_gain_stays_within_what_the_metric_allows() -> None:
     ogm = {a.method: a for a in prescribe(NEGLECT, balancer(), room=(-0.1, 0.03))}["ogm_ge"]
     assert ogm.gain == Estimate(GAIN.value * 0.2, -0.1, 0.03)

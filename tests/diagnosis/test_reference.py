@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from equivox.balancer import Balancer
 from equivox.data.base import Samples
+from equivox.diagnosis import reference
 from equivox.diagnosis.metric import value
 from equivox.diagnosis.reference import only, optimizer_like, renewed, trained_alone
 from equivox.fusion import Concat
@@ -96,6 +98,30 @@ def test_the_best_epoch_is_kept() -> None:
     )
     rows = found.answers(only(validation, "a"))
     assert value(Classification(2), rows["logits"], rows["target"]) > 0.85
+
+
+def test_a_falling_loss_shows_that_it_still_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample's dip of the metric ends nothing; the weights are those of the best epoch."""
+    known = iter([(0.9, 1.0), (0.8, 0.9), (0.8, 0.8), (0.8, 0.7), (0.8, 0.7), (0.8, 0.7)])
+    monkeypatch.setattr(reference, "_held_out", lambda *_: next(known))
+    net, states = encoder(), []
+    found = trained_alone(
+        net, "a", network(), loader(64, 0), [], optimizer=adam, patience=2,
+        told=lambda _: states.append(state(net)),
+    )  # fmt: skip
+    assert (found.epochs, found.converged) == (6, True)
+    assert same(states[0], state(net)) and not same(states[1], state(net))
+
+
+def test_where_the_metric_is_undefined_the_loss_decides() -> None:
+    """R2 says nothing of a constant target."""
+    train = loader(64, 0, numbers=True)
+    held = [({"a": torch.randn(20, 4)}, torch.zeros(20, 1))]
+    net = encoder()
+    before = state(net)
+    found = trained_alone(net, "a", network(Regression()), train, held, optimizer=adam, epochs=3)
+    assert all(math.isnan(x) for x in found.curve)
+    assert not same(before, state(net))
 
 
 def test_nothing_outside_changes() -> None:
@@ -288,6 +314,19 @@ def test_the_rate_is_that_before_a_schedule() -> None:
     schedule.step()
     assert one.param_groups[0]["lr"] == pytest.approx(0.05)
     assert optimizer_like(one)([nn.Parameter(torch.ones(2))]).param_groups[0]["lr"] == 0.5
+
+
+def test_the_settings_are_those_of_the_encoders_group() -> None:
+    nets = [nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 2)]
+    one = torch.optim.AdamW(
+        [
+            {"params": [nets[0].weight], "lr": 1e-5, "weight_decay": 0.1},
+            {"params": [nets[0].bias, *nets[1].parameters()], "lr": 1e-4},
+        ]
+    )
+    found = [optimizer_like(one, net)([nn.Parameter(torch.ones(2))]) for net in nets]
+    settings = [(x.param_groups[0]["lr"], x.param_groups[0]["weight_decay"]) for x in found]
+    assert settings == [(1e-5, 0.1), (1e-4, 0.01), (1e-5, 0.1)]
 
 
 def test_adam_where_there_is_none() -> None:

@@ -119,6 +119,16 @@ def test_tokens_are_exchanged() -> None:
     assert metric == pytest.approx([1 - s / 2 for s in SHARES], abs=0.05)
 
 
+def test_tokens_are_exchanged_over_the_whole_loader() -> None:
+    balancer = network({"a": Codes(), "b": nn.Identity()}, {"a": 1.0, "b": 0.0})
+    label = (torch.arange(1000) >= 500).long()
+    loader = [
+        ({"a": x[:, None].expand(-1, 3), "b": torch.zeros(len(x), 2)}, x) for x in label.split(50)
+    ]
+    metric = [x.value for x in disturbed(balancer, loader)["a"].metric]
+    assert metric == pytest.approx([1 - s / 2 for s in SHARES], abs=0.05)
+
+
 def test_seeded_and_independent_of_the_order_of_what_is_left() -> None:
     balancer = network({"a": nn.Identity(), "b": nn.Identity()}, {"a": 1.0, "b": 1.0})
     torch.manual_seed(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equivox.balancer import Balancer
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.late_fusion import LateFusion
-from equivox.diagnosis.use import change, routing, use, use_in_late_fusion
+from equivox.diagnosis.use import change, dependence, routing, use, use_in_late_fusion
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Dense, MultiLabel, Regression, Task
@@ -73,6 +73,42 @@ def test_a_late_fusion_listens_to_who_is_sure(count: int) -> None:
         assert found[m].divergence.value == 0 and found[m].drop.value == 0
 
 
+def test_the_order_of_the_classes_leaves_the_use_as_it_is() -> None:
+    balancer = adding({"a": 1.0, "b": 0.0}, Classification(2))
+    inputs = {m: torch.cat([item[0][m] for item in loader()]) for m in "ab"}
+    label = torch.cat([item[1] for item in loader()])
+    by_class = label.argsort(stable=True).split(50)
+    found = use(
+        gather(balancer, [({m: x[o] for m, x in inputs.items()}, label[o]) for o in by_class])
+    )
+    assert found["a"].drop.value == 1 and found["b"].drop.value == 0
+    assert found["a"].pairs == found["b"].pairs and 70 < (found["a"].pairs or 0) < 130
+
+
+def test_rows_that_share_samples_are_less_sure() -> None:
+    rows, places = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.arange(4)
+    assert dependence(rows, places) == pytest.approx((1 + 2 * (1 - 1 + 1) / 4) ** 0.5)
+    order = torch.tensor([2, 0, 3, 1])
+    assert dependence(rows[order], places[order]) == dependence(rows, places)
+    assert dependence(rows, 2 * places) == 1  # none of them shares a sample
+    assert dependence(torch.tensor([1.0, -1.0, 1.0, -1.0]), places) == 1
+    assert dependence(torch.ones(4), places) == 1
+
+
+def test_intervals_allow_for_loud_samples() -> None:
+    """Where few are loud, each makes both of its pairs move."""
+    g = torch.Generator().manual_seed(0)
+    task, target = Regression(), torch.randn(200, generator=g)
+    inside = 0
+    for _ in range(100):
+        loud = torch.where(torch.rand(200, 1, generator=g) < 0.1, 5.0, 0.0)
+        z = {"a": loud * torch.randn(200, 1, generator=g), "b": torch.zeros(200, 1)}
+        late = LateFusion(dict.fromkeys(z, torch.ones(())), torch.zeros(1))
+        found = use_in_late_fusion(task, target, z, late)["a"].divergence
+        inside += found.low <= 5.0 / target.var(correction=0) <= found.high
+    assert inside >= 88
+
+
 def test_divergence_of_certain_and_equal_predictions() -> None:
     sure, other = torch.tensor([[50.0, -50.0]]), torch.tensor([[-50.0, 50.0]])
     even = torch.zeros(1, 2)
@@ -130,6 +166,12 @@ def test_routes_that_do_not_occur_are_left_out() -> None:
     every = one_hot(target)
     routes = routing(answers(Classification(2), target, every), {"a": every, "b": every})
     assert [route.right for route in routes] == [("a", "b")]
+
+
+def test_a_route_of_few_samples_is_not_certain() -> None:
+    target = torch.zeros(3, dtype=torch.long)
+    (route,) = routing(answers(Classification(2), target, one_hot(target)), {"a": one_hot(target)})
+    assert route.metric.value == 1 and route.metric.low == pytest.approx(0.4385, abs=1e-4)
 
 
 def test_a_regression_has_no_routes() -> None:

@@ -246,6 +246,28 @@ def test_without_probes_nobody_is_neglected() -> None:
     assert verdict(evidence(probed=False)).kind == BALANCED
 
 
+@pytest.mark.parametrize(
+    ("gain", "said"), [(sure(-0.05), True), (sure(0.0), True), (sure(0.1), False)]
+)
+def test_a_neglect_without_a_gain_is_said_to_cost_nothing_for_sure(
+    gain: Estimate, said: bool
+) -> None:
+    found = verdict(evidence(gap=sure(0.1), listening=0.3, gain=gain))
+    assert found.neglected == ("bad",)
+    costless = "A late fusion is not better, so nothing shows that the neglect costs anything."
+    assert (costless in found.reasons) == said
+
+
+def test_what_exchanging_does_is_not_guessed() -> None:
+    known = evidence(gap=sure(0.1), gain=sure(0.1))
+    none = sure(math.nan)
+    unknown = {m: Use(none, none, none) for m in known.use}
+    found = verdict(replace(known, use=unknown, late_use=unknown))
+    assert not found.modalities["bad"].measured and found.held_back == ("bad",)
+    assert "what exchanging it does was not measured" in found.reasons[0]
+    assert "late fusion hardly moves" not in found.reasons[0]
+
+
 def test_what_was_not_measured_blames_nobody() -> None:
     nothing = Estimate(math.nan, math.nan, math.nan)
     known = evidence(gap=nothing)
@@ -260,7 +282,7 @@ def test_the_worst_of_several_neglected_is_the_suspect() -> None:
     use = {m: used(0.3) for m in known.use}
     found = verdict(Evidence(1000, known.headroom, probes, use, known.late_use))
     assert found.neglected == ("good", "bad") and found.suspect == "bad"
-    assert len(found.reasons) == 2
+    assert ["neglected" in reason for reason in found.reasons] == [True, True, False]
 
 
 def test_every_threshold_has_its_meaning_and_source() -> None:

@@ -18,6 +18,7 @@ from tests.report.diagnoses import HOSTILE, about, balanced, example, regression
 
 from equivox.diagnosis.diagnose import Diagnosis
 from equivox.diagnosis.dynamics import Onset
+from equivox.diagnosis.findings import skipped
 from equivox.diagnosis.verdict import THRESHOLDS, UNSURE
 from equivox.report.diagnosis import CONTENTS, notebook, page, save, text, twin
 from equivox.report.plots import Series, bars, lines
@@ -116,11 +117,19 @@ def test_faults_come_before_what_is_fine() -> None:
     assert said.index("nonfinite") < said.index("of comparable scale")
 
 
+def test_checks_that_were_not_made_are_counted_apart() -> None:
+    found = balanced()
+    left = replace(found, data=(*found.data, skipped("optimizer", "no optimizer")))
+    said = Words(page(left)).text
+    assert "All 1 checks that were made are fine" in said and "1 could not be made." in said
+    assert "1 checks that are fine" in said and "Not looked at: found no optimizer." in said
+
+
 def test_a_balanced_network_is_said_to_be_one() -> None:
     found = page(balanced())
     said = Words(found).text
     assert "Balanced: nothing to cure" in said and 'class="finding good"' in found
-    assert "All 1 checks are fine" in said
+    assert "All 1 checks that were made are fine" in said and "could not be made" not in said
     assert "no gain for sure" in said
 
 
@@ -231,7 +240,7 @@ def test_sampled_contributions_are_said_to_be_sampled() -> None:
 
 def test_the_onset_of_the_damage_is_said_and_marked() -> None:
     whole = Words(page(example()))
-    said = "hard: from epoch 3 on its probe reads less than it did when trained alone, after as"
+    said = "hard: from epoch 3 on its probe reads less than the modality's own model did after as"
     assert said in whole.text
     assert "; from epoch 4 on the gradient of its encoder stays below a tenth" in whole.text
     places = [json.loads(s)["layout"].get("shapes", []) for s in _specifications(whole)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equivox.diagnosis.late_fusion import LateFusion, late_fusion
-from equivox.diagnosis.metric import Estimate, estimate, merits
+from equivox.diagnosis.metric import Estimate, metric_of
 from equivox.diagnosis.probes import Read, Split, encoded, read_both
 from equivox.diagnosis.reference import Optimizer, Reference, only, renewed, trained_alone
 from equivox.task import Dense
@@ -62,7 +62,7 @@ def trained(
     balancer: Balancer,
     encoders: Mapping[str, nn.Module],
     parts: Loaders,
-    optimizer: Optimizer,
+    optimizers: Mapping[str, Optimizer],
     epochs: int,
     seed: int,
     tell: Told,
@@ -85,7 +85,7 @@ def trained(
                 balancer,
                 parts["train"],
                 parts["validation"],
-                optimizer=optimizer,
+                optimizer=optimizers[modality],
                 epochs=epochs,
                 seed=seed,
                 told=made,
@@ -153,6 +153,8 @@ def ahead(
     if isinstance(task, Dense):
         return {}
     rows = balancer.collect(train, lambda o, b: {"logits": method.predict(o), "target": b.target})
-    own = merits(task, rows["logits"], rows["target"])
+    usual = metric_of(task)
+    own = usual.parts(rows["logits"], rows["target"])
     single = {m: r.answers(only(train, m)) for m, r in references.items()}
-    return {m: estimate(merits(task, x["logits"], x["target"]) - own) for m, x in single.items()}
+    parts = {m: usual.parts(x["logits"], x["target"]) for m, x in single.items()}
+    return {m: usual.estimate(x - own) for m, x in parts.items()}

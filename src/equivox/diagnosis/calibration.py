@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers
-from equivox.diagnosis.metric import Estimate, estimate
+from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.shares import share
 from equivox.functional.confidence import confidence
 from equivox.functional.labels import class_numbers
 from equivox.functional.outcomes import log_probabilities, valid_decisions
@@ -101,4 +102,4 @@ def _violations(answers: Answers, modality: str, blanking: str) -> Estimate:
     pair = (answers.whole, answers.without(modality, blanking))
     all_, fewer = (confidence(z.double(), answers.target, answers.task) for z in pair)
     known = all_.isfinite() & fewer.isfinite()
-    return estimate((fewer > all_ + ROUNDING)[known])
+    return share((fewer > all_ + ROUNDING)[known])

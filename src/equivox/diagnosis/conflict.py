@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from equivox.arguments import number
 from equivox.diagnosis.metric import Estimate, estimate
+from equivox.diagnosis.shares import share
 from equivox.functional.gradients import flat_dot, flat_norm
 from equivox.method import Batch
 from equivox.model import evaluating
@@ -191,4 +192,4 @@ def _agreement(rows: Tensor) -> Agreement:
     cosine, ratio = kept.unbind(1)
     sizes = estimate(ratio.log())
     geometric = torch.tensor([sizes.value, sizes.low, sizes.high]).exp().tolist()
-    return Agreement(estimate(cosine), estimate((cosine < 0).double()), Estimate(*geometric))
+    return Agreement(estimate(cosine), share(cosine < 0), Estimate(*geometric))

@@ -8,8 +8,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from equivox.diagnosis.findings import LISTED, Facts, Finding
-from equivox.diagnosis.tables import Split, Table, scrambled, standardised
+from equivox.diagnosis.findings import LISTED, SPOILT, Facts, Finding
+from equivox.diagnosis.tables import Split, scrambled, standardised
 
 CORRELATED = 0.999
 """Above this, a column is a copy of another one."""
@@ -52,17 +52,17 @@ def _shared(a: str, b: str, alike: Tensor) -> Finding:
 
 
 def duplicates(facts: Facts) -> Iterator[Finding]:
-    known = [(facts.train, facts.test, "fault"), (facts.validation, facts.test, "fault")]
-    for a, b, severity in (*known, (facts.train, facts.validation, "warning")):
+    known = [(facts.train, facts.test), (facts.validation, facts.test)]
+    for a, b in (*known, (facts.train, facts.validation)):
         if a is None or b is None:
             continue
         whole = _overlap(a, b, list(a.tables))
         if whole:
-            yield _in_both(a, b, None, severity, whole)
+            yield _in_both(a, b, None, whole, spoils=b is facts.test)
             continue
         for m in a.tables if len(a.tables) > 1 else ():
-            if _varied(a.tables[m]) and (part := _overlap(a, b, [m])):
-                yield _in_both(a, b, m, "warning", part)
+            if _varied(a, [m]) and (part := _overlap(a, b, [m])):
+                yield _in_both(a, b, m, part)
 
 
 def _overlap(a: Split, b: Split, modalities: Sequence[str]) -> list[tuple[int, int]]:
@@ -81,23 +81,32 @@ def _row_hashes(split: Split, modalities: Sequence[str]) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
-def _varied(table: Table) -> bool:
+def _varied(split: Split, modalities: Sequence[str]) -> bool:
     """Whether the samples differ from each other, so that a repetition means something."""
-    return len(table.hashes.unique()) > 0.9 * len(table.hashes)
+    hashes = _row_hashes(split, modalities)
+    return len(hashes.unique()) > 0.9 * len(hashes)
 
 
 def _in_both(
-    a: Split, b: Split, modality: str | None, severity: str, found: list[tuple[int, int]]
+    a: Split,
+    b: Split,
+    modality: str | None,
+    found: list[tuple[int, int]],
+    spoils: bool = False,
 ) -> Finding:
+    """A fault where it spoils what is measured: in many samples, that do not repeat by nature."""
     which = "the inputs" if modality is None else f"the same `{modality}`"
     pairs = tuple(found[:LISTED])
     text = ", ".join(f"{i} and {j}" for i, j in pairs[:3])
+    varied = modality is not None or _varied(a, list(a.tables))
+    many = spoils and len(found) >= SPOILT * len(b.index)
+    natural = "" if varied else f" Inputs repeat within the {a.name} data as well."
     return Finding(
         "duplicates",
         modality,
-        severity,
+        "fault" if many and varied else "warning",
         f"{len(found)} of {len(b.index)} {b.name} samples have {which} of a {a.name} sample: "
-        f"{text}{', …' if len(found) > 3 else ''}.",
+        f"{text}{', …' if len(found) > 3 else ''}.{natural}",
         "Split anew so that no sample, and no source of several samples, is in two splits.",
         len(found),
         tuple(j for _, j in pairs),

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.copies import duplicated, duplicates
-from equivox.diagnosis.findings import SEVERITIES, Facts, Finding, first, listed, skipped
+from equivox.diagnosis.findings import SEVERITIES, SPOILT, Facts, Finding, first, listed, skipped
 from equivox.diagnosis.leaks import leak
+from equivox.diagnosis.metric import columns, varying
 from equivox.diagnosis.set_up import batch_norm, frozen, missing
 from equivox.diagnosis.tables import finite, read
 from equivox.functional.labels import class_numbers
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 SCALES = 100.0
 """The largest ratio of two modalities' standard deviations that an optimizer should be given."""
-
-SPOILT = 0.05
-"""The share of samples with NaN or infinity from which on it is no longer a few."""
 
 IMBALANCE = 10.0
 """The largest ratio of the sizes of two classes that is not remarked upon."""
@@ -53,7 +51,8 @@ def data_checks(
     :param alone: The metric of each modality's model trained alone.
     :param chance: The metric of an answer that does not look. By default the most frequent class's
         share of the test data, 0 for R2, and unknown for labels and dense tasks.
-    :returns: Faults first, then warnings, then what is fine: at least one finding a check.
+    :returns: Faults first, then warnings, then what is fine or was not looked at: at least one
+        finding a check.
     :raises ValueError: For a model without `task`, an empty loader, or modalities that the model
         does not have.
     """
@@ -168,18 +167,14 @@ def _classes(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.task, MultiLabel):
         yield from _rare_labels(facts)
         return
+    if isinstance(facts.task, Regression):
+        yield from _constant_outputs(facts)
+        return
     counts = {s.name: _counts(s, facts.task) for s in facts.splits}
     for name, (values, _) in counts.items():
         if len(values) < 2:
-            yield Finding(
-                "classes",
-                None,
-                "fault" if name != "validation" else "warning",
-                f"The {name} data have a single target value: {values.tolist()}.",
-                "Split anew, with all classes in each split; no metric means anything on one.",
-            )
-    if not isinstance(facts.task, Regression):
-        yield from _unseen(counts)
+            yield _single(name, values)
+    yield from _unseen(counts)
     if isinstance(facts.task, Classification):
         yield from _unequal(*counts["training"])
 
@@ -190,6 +185,34 @@ def _counts(split: Split, task: Task) -> tuple[Tensor, Tensor]:
     if isinstance(task, Dense):
         target = target[target != task.ignore_index]
     return target.unique(return_counts=True)
+
+
+def _single(name: str, values: Tensor) -> Finding:
+    return Finding(
+        "classes",
+        None,
+        "fault" if name != "validation" else "warning",
+        f"The {name} data have a single target value: {values.tolist()}.",
+        "Split anew, with all classes in each split; no metric means anything on one.",
+    )
+
+
+def _constant_outputs(facts: Facts) -> Iterator[Finding]:
+    for split in facts.splits:
+        y = columns(split.target)
+        fixed = (~varying(y)).nonzero().flatten()
+        if len(fixed) == y.shape[1]:
+            yield _single(split.name, y[0])
+        elif count := len(fixed):
+            yield Finding(
+                "classes",
+                None,
+                "warning",
+                f"{count} of {y.shape[1]} outputs of the target are the same in all {split.name} "
+                f"samples: outputs {listed(first(fixed), count)}. R2 is over the others.",
+                "Split anew, or leave these outputs out.",
+                count,
+            )
 
 
 def _unseen(counts: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from equivox.arguments import number
@@ -125,7 +126,8 @@ def diagnose(
         encoders: fresh encoders by modality, of the architecture in the model, that are trained
             alone, as copies; by default the network's own, whose parts draw their weights anew.
         references: models trained alone already, instead.
-        optimizer: builds the optimizer of the references; by default one like the balancer's.
+        optimizer: builds the optimizer of the references; by default one like the balancer's, with
+            the settings of the group that holds the modality's encoder.
         epochs: the most that a reference is trained; it stops when it gets no better.
         dynamics: what a recorder noted in training: the recorder or its `dynamics`.
         receipt: facts to keep with the diagnosis: configuration, seeds, command.
@@ -134,10 +136,12 @@ def diagnose(
             the task's usual metric, which is the default.
         classes: the names of the classes; by default those that the test data set has as `classes`.
         told: is told of the progress.
+        seed: of all that is drawn, the order of a loader that shuffles included.
 
     The subject and the random state are left as they were. Raises ValueError or TypeError for what
     does not belong together: the model, its task, the loaders, `encoders` or `references`.
     """
+    torch.manual_seed(seed)  # loaders that shuffle draw from the ambient state
     balancer = _balancer(subject, task)
     shown, usual = metric_of(balancer.task, metric), metric_of(balancer.task)
     number("epochs", epochs, least=1)
@@ -152,7 +156,8 @@ def diagnose(
     answers = gather(balancer, parts["test"], seed, modalities=modalities)
     _check_finite(answers)
     if references is None:
-        make = optimizer or optimizer_like(balancer.optimizer)
+        own = {m: balancer.model.encoders[m] for m in modalities}
+        make = {m: optimizer or optimizer_like(balancer.optimizer, x) for m, x in own.items()}
         fresh = single.fresh(balancer, modalities, encoders, seed)
         references = dict(single.trained(balancer, fresh, parts, make, epochs, seed, tell))
     references = {m: references[m] for m in modalities}

@@ -21,9 +21,10 @@ class Dynamics:
 
     - `metric_train`, `loss_train`, `metric_validation`, `loss_validation`: of its own logits,
       those of its own head where there is one and else its share of the fused logits;
-    - `probe`: the metric on validation of a linear model of its features, fitted on train;
-    - `alone`, where `with_onset` was asked: the metric on validation of the modality trained alone,
-      after as many epochs as there were then;
+    - `probe`: the metric on validation of a linear model of its features, fitted on train, of at
+      most 1,000 samples each: a little less than a head that learned from all may reach;
+    - `alone`, where `with_onset` was asked: the metric on validation of the modality's own model,
+      trained alone on all samples, after as many epochs as there were then;
     - `gradient_norm`, `update_ratio` (|step| / |weights|): of its encoder, means over the updates
       in which it had a gradient; the gradient is the one that the optimizer used;
     - `discrepancy_train`, `discrepancy_validation`: rho_m of OGM-GE (CVPR 2022), above 1 where its
@@ -36,7 +37,8 @@ class Dynamics:
       (Wu et al., ICML 2022), since the first update that was seen; for networks with `MMTMBlock`s;
     - `overfitting_ratio`: see `overfitting_ratio`, against the epoch `window` epochs earlier;
     - `fisher_trace`: squared gradients averaged within each weight of its encoder, summed over
-      weights and the epoch's updates (InfoReg, CVPR 2025); only relative changes have a meaning;
+      weights and the epoch's updates (InfoReg, CVPR 2025); only relative changes have a meaning,
+      and the gradient is the one that the optimizer used: after the method's changes and clipping;
     - `purity_train`, `purity_validation`: of K-means clusters of its features, as many as classes
       (Diagnosing and Re-learning, ECCV 2024); for classes and labels.
     """
@@ -100,7 +102,7 @@ class Dynamics:
         margin: float = 0.02,
         steady: int = 2,
     ) -> dict[str, int | None]:
-        """The epoch at which each modality falls behind its reference; see `onset`.
+        """The epoch from which on each modality stays behind its reference; see `onset`.
 
         :param references: The same curve of modalities trained alone, by modality, from epoch 0.
         :raises ValueError: For a curve that was not recorded, or modalities that are unknown.

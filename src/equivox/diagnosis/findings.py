@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LISTED = 10
 """So many numbers of samples are listed."""
 
+SPOILT = 0.05
+"""The share of samples that are spoilt from which on it is no longer a few."""
+
 SEVERITIES = ("fault", "warning", "fine")
 
 
@@ -29,7 +32,8 @@ class Finding:
     Attributes: `code` of the check; `modality`, None where it concerns all or none; `severity`,
     "fault", "warning" or "fine"; `what` was found; `cure`, what to do, empty where it is fine;
     `count` of the samples, columns or parameters concerned; `samples`, the numbers of the first
-    ones; `pairs`, for duplicates, the numbers in the two splits.
+    ones; `pairs`, for duplicates, the numbers in the two splits; `made`, False where there was
+    nothing to look at, which is no fault, but says nothing good either.
     """
 
     code: str
@@ -40,6 +44,7 @@ class Finding:
     count: int = 0
     samples: tuple[int, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
+    made: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The finding in plain values."""
@@ -66,7 +71,7 @@ class Facts:
 
 
 def skipped(code: str, found: str) -> Finding:
-    return Finding(code, None, "fine", f"Not looked at: found {found}.")
+    return Finding(code, None, "fine", f"Not looked at: found {found}.", made=False)
 
 
 def first(numbers: Tensor) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import Answers
-from equivox.diagnosis.metric import Estimate, estimate
+from equivox.diagnosis.metric import Estimate
+from equivox.diagnosis.shares import share
 from equivox.errors import nearest
 from equivox.functional.confidence import confidence
 from equivox.functional.labels import class_numbers
@@ -65,8 +66,8 @@ class Hurt:
     """What the neglect of one modality costs.
 
     Attributes: `share` of the samples that the modality alone answers rightly and the network
-    wrongly (for regression: with a smaller squared error); `classes`, the most missed first, empty
-    for regression; `cases`, see `cases`.
+    wrongly, see `use.routing` (for regression: with a smaller squared error); `classes`, the most
+    missed first, empty for regression; `cases`, see `cases`.
     """
 
     modality: str
@@ -94,7 +95,7 @@ def hurt(answers: Answers, alone: Mapping[str, Tensor], modality: str) -> Hurt:
         )
     missed = _missed(answers, alone[modality])
     listed = cases(answers, alone[modality])
-    return Hurt(modality, estimate(missed), classes(answers, alone, modality), listed)
+    return Hurt(modality, share(missed), classes(answers, alone, modality), listed)
 
 
 def class_names(balancer: Balancer, given: Sequence[str] | None, loader: Any) -> tuple[str, ...]:
@@ -230,4 +231,4 @@ def _hits(task: Task, logits: Tensor, target: Tensor) -> Tensor:
 def _share(hits: Tensor, here: Tensor) -> Estimate:
     """The share of hits among the decisions of a class, a mean over the samples that have some."""
     some = here.any(1)
-    return estimate((hits & here)[some].sum(1) / here[some].sum(1))
+    return share((hits & here)[some].sum(1) / here[some].sum(1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from equivox.diagnosis.metric import Metric, columns, merits
+from equivox.diagnosis.metric import Metric, columns, counting, errors, merits, variance, varying
 from equivox.functional.labels import class_numbers
 from equivox.task import Classification, Dense, MultiLabel, Regression
 
@@ -26,8 +26,9 @@ def metrics_of(task: Task) -> dict[str, Metric]:
     """The metrics of a task by their names.
 
     Every task has the usual one, see `metric.merits`, and `loss`, the negative mean of its loss
-    over the samples. Those that are no means over samples are torchmetrics', which leaves classes
-    out that neither occur nor are said.
+    over the samples. Those that are no means over samples are torchmetrics'. Means over classes or
+    labels are over those that occur, for F1 and the intersection over union also over those that
+    are said; the area under the ROC curve needs one that is lacking in other samples.
 
     >>> from equivox import Classification
     >>> list(metrics_of(Classification(3)))
@@ -46,9 +47,9 @@ def metrics_of(task: Task) -> dict[str, Metric]:
 def _of_classes(task: Classification) -> list[Metric]:
     return [
         Metric("accuracy", "accuracy", partial(merits, task), ends=SHARE),
-        _counted("balanced_accuracy", "balanced accuracy", "multiclass_accuracy", task),
+        _over_present("balanced_accuracy", "balanced accuracy", "multiclass_accuracy", task),
         _counted("f1", "macro F1", "multiclass_f1_score", task),
-        _counted("auroc", "area under the ROC curve", "multiclass_auroc", task),
+        _over_present("auroc", "area under the ROC curve", "multiclass_auroc", task, curve=True),
     ]
 
 
@@ -56,13 +57,13 @@ def _of_labels(task: MultiLabel) -> list[Metric]:
     return [
         Metric("example_f1", "F1", partial(merits, task), ends=SHARE),
         _counted("f1", "macro F1", "multilabel_f1_score", task),
-        _counted("map", "mean average precision", "multilabel_average_precision", task),
+        _over_present("map", "mean average precision", "multilabel_average_precision", task),
     ]
 
 
-def _of_numbers(task: Regression) -> list[Metric]:
+def _of_numbers(_: Regression) -> list[Metric]:
     return [
-        Metric("r2", "R²", partial(merits, task), ends=(-math.inf, 1.0)),
+        Metric("r2", "R²", _r2_parts, ends=(-math.inf, 1.0)),
         Metric("mae", "negative absolute error", _negative_error, accuracy_like=False),
     ]
 
@@ -85,7 +86,20 @@ _KNOWN: dict[type[Task], Callable[[Any], list[Metric]]] = {
 
 
 def _negative_loss(task: Task, logits: Tensor, target: Any) -> Tensor:
-    return -task.loss(logits.double(), target, reduction="none")
+    logits, target = counting(task, logits.double(), target)
+    return -task.loss(logits, target, reduction="none")
+
+
+def _r2_parts(logits: Tensor, target: Tensor) -> Tensor:
+    """What every sample adds to R2, by its error and by what it adds to the variance of the target.
+
+    The second has a mean of zero. Without it intervals would take that variance for known, and be
+    too narrow.
+    """
+    y = columns(target)
+    found = errors(logits, target)
+    spread = ((y - y.mean(0)).square() / variance(y))[:, varying(y)]
+    return (1 - found + found.mean(0) * (spread - 1)).mean(1)
 
 
 def _negative_error(logits: Tensor, target: Tensor) -> Tensor:
@@ -108,6 +122,23 @@ def _counted(name: str, label: str, function: str, task: Task, **options: Any) -
     return Metric(name, label, of, mean=False, reads=task.probabilities, ends=SHARE)
 
 
+def _over_present(
+    name: str, label: str, function: str, task: Task, *, curve: bool = False
+) -> Metric:
+    """The mean over the classes or labels that occur; of a curve, also lack somewhere."""
+
+    def of(said: Tensor, target: Tensor) -> Tensor:
+        truth = _truth(task, target)
+        options = {"average": "none", "validate_args": False}
+        each: Tensor = _function(function)(said, truth, said.shape[1], **options)
+        several = truth.ndim > 1
+        counts = truth.sum(0) if several else truth.bincount(minlength=said.shape[1])
+        there = (counts > 0) & (counts < len(truth)) if curve else counts > 0
+        return each[there].mean()
+
+    return Metric(name, label, of, mean=False, reads=task.probabilities, ends=SHARE)
+
+
 def _function(name: str) -> Callable[..., Any]:
     try:
         from torchmetrics.functional import classification
@@ -118,7 +149,7 @@ def _function(name: str) -> Callable[..., Any]:
         ) from error
 
     def quietly(*arguments: Any, **options: Any) -> Any:
-        with warnings.catch_warnings():  # a class that a resample lacks is left out of its mean
+        with warnings.catch_warnings():  # of a class that a resample lacks
             warnings.simplefilter("ignore", UserWarning)
             return getattr(classification, name)(*arguments, **options)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from equivox.errors import nearest
-from equivox.task import Regression
+from equivox.task import Dense, Regression
 
 if TYPE_CHECKING:
     from equivox.task import Task
@@ -144,16 +144,30 @@ def merits(task: Task, logits: Tensor, target: Any) -> Tensor:
     """(samples,) values whose mean is the usual metric: what every sample adds to it, in float64.
 
     `task.correct`; for regression 1 - error^2 / variance of the target, whose mean is R2, averaged
-    over the outputs.
+    over the outputs that vary, and NaN where none does. For dense prediction without the samples
+    of which no position counts.
 
     >>> merits(Regression(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
     tensor([1., 0.], dtype=torch.float64)
     """
     if not isinstance(task, Regression):
-        return task.correct(logits, target).double()
+        return task.correct(*counting(task, logits, target)).double()
+    return (1 - errors(logits, target)).mean(1)
+
+
+def counting(task: Task, logits: Tensor, target: Any) -> tuple[Tensor, Any]:
+    """The logits and targets of the samples that can be judged: where a position counts."""
+    if not isinstance(task, Dense):
+        return logits, target
+    kept = (target != task.ignore_index).flatten(1).any(1)
+    return logits[kept], target[kept]
+
+
+def errors(logits: Tensor, target: Tensor) -> Tensor:
+    """(samples, outputs that vary) error^2 / variance of the target."""
     y = columns(target)
     squares = (y - logits.reshape(y.shape).double()).square()
-    return (1 - squares / variance(y)).mean(1)
+    return (squares / variance(y))[:, varying(y)]
 
 
 def columns(target: Tensor) -> Tensor:
@@ -163,8 +177,12 @@ def columns(target: Tensor) -> Tensor:
 
 def variance(y: Tensor) -> Tensor:
     """(outputs,) over (samples, outputs); NaN for a constant, of which R2 says nothing."""
-    found = (y - y.mean(0)).square().mean(0)
-    return torch.where(found > 0, found, torch.nan)
+    return torch.where(varying(y), (y - y.mean(0)).square().mean(0), torch.nan)
+
+
+def varying(y: Tensor) -> Tensor:
+    """(outputs,) whether the samples (samples, outputs) differ; what is not a number does."""
+    return (y != y[:1]).any(0)
 
 
 def value(task: Task, logits: Tensor, target: Any) -> float:

@@ -36,7 +36,7 @@ class Advice:
     suggests it; `lines` to change; `cost` of a step relative to plain training, by
     `docs/results/step_cost.md` where encoders take the time; `not_if`, when it is the wrong thing;
     `gain`, what to expect of it over the network, in the verdict's metric, and None where nobody
-    knows.
+    knows, or a late fusion gains nothing that it could be a share of.
     """
 
     method: str
@@ -214,12 +214,13 @@ def prescribe(
 
 def _told(rule: Rule, case: Case) -> Advice:
     """The advice with what was measured here."""
-    shares = case.conflicts.items()
-    said = ", ".join(f"in {share:.0%} of the batches in `{m}`" for m, share in shares)
+    conflicts = case.conflicts.items()
+    said = ", ".join(f"in {share:.0%} of the batches in `{m}`" for m, share in conflicts)
+    shares, gain = rule.shares, case.verdict.gain
     return replace(
         rule.advice,
         signal=rule.advice.signal.format(conflict=said),
-        gain=expected(case.verdict.gain, rule.shares, case.room) if rule.shares else None,
+        gain=expected(gain, shares, case.room) if shares and gain.value > 0 else None,
     )
 
 

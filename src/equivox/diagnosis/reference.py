@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def trained_alone(
     :param balancer: The joint network's, for the task and the sizes.
     :param optimizer: Builds the optimizer, as that of the joint training.
     :param epochs: The most that are made.
-    :param patience: How many epochs without an improvement end it.
+    :param patience: How many epochs without an improvement, of the metric or of the loss, end it.
     :param told: Is told the number of epochs that are made, after each.
     :raises FloatingPointError: For a loss that is not finite.
     """
@@ -118,14 +118,18 @@ class _Fit:
         """The metric after every epoch, and whether it stopped by itself."""
         model = self.alone.model
         steps = self.alone.attach(self.optimizer(self.alone.parameters()))
-        best, since, state = -math.inf, 0, copy.deepcopy(model.state_dict())
+        best, lowest, since = -math.inf, math.inf, 0
+        state = copy.deepcopy(model.state_dict())
         curve: list[float] = []
         while len(curve) < epochs and since < patience:
             _epoch(self.alone, self.modality, train, steps)
             metric, loss = _held_out(self.alone, self.modality, validation)
             curve.append(metric)
-            worth = metric - 1e-3 * loss  # the loss breaks ties
-            since = 0 if worth > best else since + 1
+            # The loss breaks ties, and is all there is where the metric is undefined.
+            worth = metric - 1e-3 * loss if math.isfinite(metric) else -loss
+            # A metric of few samples dips while the loss shows that it still learns.
+            since = 0 if worth > best or loss < lowest else since + 1
+            lowest = min(lowest, loss)
             if worth > best:
                 best, state = worth, copy.deepcopy(model.state_dict())
             self.told(len(curve))
@@ -228,12 +232,33 @@ def _drawn(before: Tensor, now: Tensor) -> bool:
     return not torch.equal(before, now) or bool(now.amin() == now.amax())
 
 
-def optimizer_like(optimizer: torch.optim.Optimizer | None) -> Optimizer:
-    """A builder of optimizers with the settings of this one; Adam where there is none."""
+def optimizer_like(
+    optimizer: torch.optim.Optimizer | None, encoder: nn.Module | None = None
+) -> Optimizer:
+    """A builder of optimizers with the settings of this one; Adam where there is none.
+
+    The rate is that before a schedule began.
+
+    :param encoder: The settings are those of the group that holds most of its weights, and of the
+        first group where none holds any.
+    """
     if optimizer is None:
         return lambda parameters: torch.optim.Adam(parameters, lr=1e-3)
     kind: Any = type(optimizer)
     known = inspect.signature(kind).parameters
-    settings = {name: x for name, x in optimizer.defaults.items() if name in known}
-    settings["lr"] = optimizer.param_groups[0].get("initial_lr", settings["lr"])
+    group = _group(optimizer, encoder)
+    settings = {name: group.get(name, x) for name, x in optimizer.defaults.items() if name in known}
+    settings["lr"] = group.get("initial_lr", _rate(optimizer, group))
     return lambda parameters: kind(parameters, **settings)
+
+
+def _group(optimizer: torch.optim.Optimizer, encoder: nn.Module | None) -> dict[str, Any]:
+    own = {id(p) for p in (encoder.parameters() if encoder is not None else ())}
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    return max(groups, key=lambda group: sum(p.numel() for p in group["params"] if id(p) in own))
+
+
+def _rate(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Any:
+    """The group's own rate, or that which all groups began with, whatever they ended with."""
+    rates = {float(each["lr"]) for each in optimizer.param_groups}
+    return group["lr"] if len(rates) > 1 else optimizer.defaults["lr"]

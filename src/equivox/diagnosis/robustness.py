@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equivox.diagnosis.answers import BLANKINGS, Answers, predicted
+from equivox.diagnosis.exchange import Kept, Lend, joined, lending
 from equivox.diagnosis.metric import Estimate, Metric, metric_of
 from equivox.diagnosis.tables import deviation
 from equivox.features import leaves, map_tensors, map_values, padding
@@ -66,7 +68,8 @@ def robustness(
 ) -> dict[str, Robustness]:
     """How the metric falls with each modality missing, and with its inputs disturbed.
 
-    :param loader: Of the data that the answers were gathered from. It is read twice.
+    :param loader: Of the data that the answers were gathered from. It is read twice, and once more
+        where inputs are exchanged.
     :param seed: Of the disturbances.
     :param metric: By default the task's usual one.
     """
@@ -96,14 +99,25 @@ def disturbed(
 
     Floating inputs get Gaussian noise of `DEVIATIONS` standard deviations, one for each tensor,
     over its values in the loader that are finite and not padding. Of others, such as tokens, that
-    share of `SHARES` of the samples gets the input of another one of the batch. Stronger levels
-    stretch the same noise and exchange more of the same samples. Only the encoder of the disturbed
-    modality is run again.
+    share of `SHARES` of the samples gets the input of another one of the loader; for this they are
+    kept, up to 1 GiB in memory and then in temporary files. Stronger levels stretch the same noise
+    and exchange more of the same samples. Only the encoder of the disturbed modality is run again.
     """
     metric = metric or metric_of(balancer.task)
     spread = deviations(loader, balancer.model.modalities)
     generator = torch.Generator().manual_seed(seed)
-    rows = balancer.collect(loader, lambda o, b: _disturbed(balancer, o, b, spread, generator))
+    with ExitStack() as stack:
+        exchanged = {m: stack.enter_context(closing(Kept())) for m, x in spread.items() if not x}
+        if exchanged:
+            _keep(loader, exchanged)
+        lend = {m: lending(kept, generator) for m, kept in exchanged.items()}
+
+        def variants(modality: str, x: Any) -> dict[float, Any]:
+            if modality in lend:
+                return _exchanged({modality: x}, lend[modality], generator)
+            return _noised(x, spread[modality], generator)
+
+        rows = balancer.collect(loader, lambda o, b: _disturbed(balancer, o, b, spread, variants))
     curves = {}
     for modality, said in rows["logits"].items():
         levels = _levels(spread[modality])
@@ -163,47 +177,54 @@ def _disturbed(
     output: Output,
     batch: Batch,
     spread: Mapping[str, list[float]],
-    generator: torch.Generator,
+    variants: Callable[[str, Any], dict[float, Any]],
 ) -> dict[str, Any]:
     """The logits by modality and level, and the target."""
     said: dict[str, dict[float, Tensor]] = {}
     for m in balancer.model.modalities:
         if m in batch.inputs:
-            levels = _variants(batch.inputs[m], spread[m], generator)
+            levels = variants(m, batch.inputs[m])
         else:  # declared absent: nothing to disturb
             levels = dict.fromkeys(_levels(spread[m]))
         said[m] = {x: _again(balancer, output, batch, m, other) for x, other in levels.items()}
     return {"logits": said, "target": batch.target}
 
 
-def _variants(x: Any, spread: list[float], generator: torch.Generator) -> dict[float, Any]:
-    """The inputs of a modality at each level of disturbance."""
-    if not spread:
-        count = len(leaves(x)[0])
-        order = torch.randperm(count, generator=generator)
-        other, when = _next_in(order), torch.rand(count, generator=generator)
-        return {s: _exchanged(x, torch.where(when < s, other, torch.arange(count))) for s in SHARES}
+def _keep(loader: Iterable[Any], kept: Mapping[str, Kept]) -> None:
+    """Keep the inputs of some modalities."""
+    with preserved_random_state(loader):
+        for item in loader:
+            inputs = Batch.of(item).inputs
+            for m in kept.keys() & inputs.keys():
+                kept[m].add({m: inputs[m]})
+
+
+def _exchanged(x: dict[str, Any], lend: Lend, generator: torch.Generator) -> dict[float, Any]:
+    """The inputs of a modality with more and more of them exchanged."""
+    device = leaves(x)[0].device
+    both = map_tensors(lambda leaf: leaf.to(device), joined(lend(x)))
+    (modality,), count = x, len(leaves(x)[0])
+    own, when = torch.arange(count), torch.rand(count, generator=generator)
+
+    def exchanged(share: float) -> Any:
+        rows = torch.where(when < share, own + count, own).to(device)
+        return map_tensors(lambda leaf: leaf[rows], both[modality])
+
+    return {share: exchanged(share) for share in SHARES}
+
+
+def _noised(x: Any, spread: list[float], generator: torch.Generator) -> dict[float, Any]:
+    """The inputs of a modality with more and more noise."""
     drawn = [
         torch.randn(leaf.shape, generator=generator).to(leaf) * width
         for leaf, width in zip(_floating(x), spread, strict=True)
     ]
-    return {level: _noised(x, drawn, level) for level in DEVIATIONS}
 
+    def noised(level: float) -> Any:
+        noise = iter(drawn)
+        return map_values(lambda leaf: leaf + level * next(noise), x)
 
-def _noised(x: Any, drawn: list[Tensor], level: float) -> Any:
-    noise = iter(drawn)
-    return map_values(lambda leaf: leaf + level * next(noise), x)
-
-
-def _exchanged(x: Any, rows: Tensor) -> Any:
-    return map_tensors(lambda leaf: leaf[rows.to(leaf.device)], x)
-
-
-def _next_in(order: Tensor) -> Tensor:
-    """The row that follows each one in an order that is closed to a ring."""
-    following = torch.empty_like(order)
-    following[order] = order.roll(-1)
-    return following
+    return {level: noised(level) for level in DEVIATIONS}
 
 
 def _floating(x: Any) -> list[Tensor]:

@@ -135,7 +135,8 @@ class Neglect:
 
     Attributes: `gap` of its probe; `listening`, how much the network's prediction moves with it
     relative to a late fusion (by divergence), and `reliance`, the same by the fall of the metric,
-    both NaN where the late fusion hardly moves;
+    both NaN where the late fusion hardly moves, or where it is not `measured` what exchanging it
+    does, as no two samples have different targets;
     `under_trained` and `ignored`, whether the probe, and whether both interventions say so;
     `far_behind`, whether the whole interval of the gap is beyond the threshold.
     """
@@ -148,6 +149,7 @@ class Neglect:
     ignored: bool
     says_something: bool
     far_behind: bool = False
+    measured: bool = True
 
     @property
     def heard(self) -> float:
@@ -242,6 +244,7 @@ def _neglect(modality: str, evidence: Evidence) -> Neglect:
         ignored=False,
         says_something=alone.low > evidence.headroom.chance + limit("above chance"),
         far_behind=gap.low >= limit("probe gap"),
+        measured=not any(math.isnan(x.value) for u in (mine, late) for x in (u.divergence, u.drop)),
     )
     return replace(found, ignored=found.heard < limit("listening"))
 
@@ -285,7 +288,8 @@ def _decided(
             "Balancing trains modalities to speak alone, and will not help."
         ]
     if neglected:
-        return IMBALANCED, [_neglected(known[m], evidence.metric) for m in neglected]
+        reasons = [_neglected(known[m], evidence.metric) for m in neglected]
+        return IMBALANCED, [*reasons, *_no_cost(evidence.headroom.gain)]
     if held:
         return IMBALANCED, [_held_back(known[m], evidence.headroom.gain) for m in held]
     return _not_neglected(evidence, known)
@@ -341,6 +345,8 @@ def _half(found: Neglect) -> str:
 
 def _heard(found: Neglect) -> str:
     """Why a modality is not ignored."""
+    if not found.measured:
+        return "what exchanging it does was not measured, as no two samples differ in their target"
     if math.isnan(found.listening) or math.isnan(found.reliance):
         return "a late fusion hardly moves with it either"
     return "the network listens to it"
@@ -362,6 +368,13 @@ def _neglected(found: Neglect, metric: str) -> str:
         f"trained alone, and exchanging it moves the prediction {max(found.listening, 0):.0%} as "
         f"far, and the {metric} {max(found.reliance, 0):.0%} as far, as it moves a late fusion."
     )
+
+
+def _no_cost(gain: Estimate) -> list[str]:
+    """What is said of a neglect without a gain."""
+    if gain.low > 0 or math.isnan(gain.low):
+        return []
+    return [f"A late fusion {_no_gain(gain)}, so nothing shows that the neglect costs anything."]
 
 
 def _held_back(found: Neglect, gain: Estimate) -> str:

@@ -100,15 +100,20 @@ def calibration(found: Diagnosis) -> Markup:
 def data_checks(found: Diagnosis) -> Markup:
     """What was looked at in the data and the set-up."""
     checks = found.data
+    left = [f for f in checks if not f.made]
     bad = [f for f in checks if f.severity != "fine"]
-    failed, every = (len({f.code for f in some}) for some in (bad, checks))
+    fine = [f for f in checks if f.made and f.severity == "fine"]
+    failed, made = (len({f.code for f in some}) for some in (bad, [*bad, *fine]))
     said = (
-        f"{failed} of {every} checks found something to look at first."
+        f"{failed} of {made} checks found something to look at first."
         if bad
-        else f"All {every} checks are fine: the data and the set-up do not explain it."
+        else f"All {made} checks that were made are fine: the data and the set-up do not explain "
+        "it."
     )
     parts = [_checks("What was found", bad)] if bad else []
-    fine = [f for f in checks if f.severity == "fine"]
+    if left:
+        said += f" {len(left)} could not be made."
+        parts.append(folded(f"{len(left)} checks that could not be made", _checks("", left)))
     if fine:
         parts.append(folded(f"{len(fine)} checks that are fine", _checks("", fine)))
     return section("data", "Is it the data?", tag("p", said), *parts)
@@ -116,12 +121,13 @@ def data_checks(found: Diagnosis) -> Markup:
 
 def _checks(caption: str, checks: Sequence[Finding]) -> Markup:
     rows = [
-        [f.code, f.modality or "all", _severity(f.severity), marked(f"{f.what} {f.cure}".strip())]
+        [f.code, f.modality or "all", _severity(f), marked(f"{f.what} {f.cure}".strip())]
         for f in checks
     ]
     listed = table(caption, ["check", "modality", "severity", "found, and what to do"], rows)
     return tag("div", listed, class_="words")
 
 
-def _severity(severity: str) -> Markup:
-    return tag("span", severity, class_=None if severity == "fine" else "fault")
+def _severity(found: Finding) -> Markup:
+    said = found.severity if found.made else "-"
+    return tag("span", said, class_=None if found.severity == "fine" else "fault")

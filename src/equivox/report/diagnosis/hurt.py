@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from equivox.report.diagnosis.previews import cards
-from equivox.report.diagnosis.words import MOST_ROWS, cell, percent
+from equivox.report.diagnosis.words import MOST_ROWS, cell, percent, rightly
 from equivox.report.numbers import decimal
 from equivox.report.page import Markup, joined, table, tag
 from equivox.report.parts import beside, folded, section
@@ -35,6 +35,8 @@ def hurt_share(found: Diagnosis) -> str:
     """How many samples the modality alone answers better, in words."""
     of = found.hurt.share
     how = "with a smaller error" if _numbers(found) else "rightly where the network is wrong"
+    if meant := rightly(found):
+        how = f"{how} (right: {meant})"
     if of.value != of.value:
         return "was not compared with the network sample by sample"
     return f"answers {of.value:.1%} ({of.low:.1%} to {of.high:.1%}) of the test samples {how}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equivox.diagnosis.metric import Estimate
-from equivox.diagnosis.verdict import BALANCED
+from equivox.diagnosis.verdict import BALANCED, limit
 from equivox.report.diagnosis.words import (
     BLANKED,
     BLANKING_COLOURS,
@@ -15,6 +15,7 @@ from equivox.report.diagnosis.words import (
     capital,
     cell,
     metric,
+    rightly,
     share,
     usual_metric,
 )
@@ -127,9 +128,14 @@ def _routing(found: Diagnosis) -> Markup:
     left = 1 - sum(r.share for r in largest)
     cut = f" The other groups hold {left:.1%} of the samples." if len(largest) < len(
         found.routing) else ""  # fmt: skip
+    meant = f" A sample is answered rightly where {rightly(found)}." if rightly(found) else ""
+    none = (
+        " In the last group none does: what the network gets right there is synergy."
+        if any(not r.right for r in largest)
+        else ""
+    )
     caption = (
-        "Routing: the test samples by who answers rightly when trained alone. In the last group "
-        "none does: what the network gets right there is synergy." + cut
+        f"Routing: the test samples by who answers rightly when trained alone.{meant}{none}{cut}"
     )
     heads = ["right alone", "samples", "share", f"{usual_metric(found)} of the network"]
     return tag("div", table(caption, heads, rows), class_="compact")
@@ -164,7 +170,20 @@ def use(found: Diagnosis) -> Markup:
         "fusion listens to each as far as it is sure of itself: the network should not listen to "
         "a modality far less."
     )
-    return section("use", "Use", charts_of(caption, charts), _use_table(found), _probes(found))
+    parts = [charts_of(caption, charts), _use_table(found), _few_pairs(found), _probes(found)]
+    return section("use", "Use", *parts)
+
+
+def _few_pairs(found: Diagnosis) -> Markup:
+    """What is said where hardly any sample meets one with another target."""
+    pairs = min((u.pairs for u in found.use.values() if u.pairs is not None), default=None)
+    if pairs is None or pairs >= limit("samples"):
+        return Markup("")
+    said = (
+        f"Only {pairs} test samples met one with another target: what exchanging does rests on "
+        "these alone, and listening and reliance are unsure."
+    )
+    return tag("p", said, class_="notice")
 
 
 def _part(of: Use | None, name: str) -> Estimate | None:
@@ -180,6 +199,8 @@ def _use_table(found: Diagnosis) -> Markup:
         parts = [_part(x, of) for of in ("divergence", "drop") for x in (mine, late)]
         shares = [known[m].listening, known[m].reliance] if m in known else [None, None]
         said = ["not measured" if x is None else share(x) for x in shares]
+        if m in known and not known[m].measured:
+            said = ["not measured", "not measured"]
         return [m, cell(parts[0]), cell(parts[1]), said[0], cell(parts[2]), cell(parts[3]), said[1]]
 
     heads = ["modality", "moves the network", "moves late fusion", "listening",

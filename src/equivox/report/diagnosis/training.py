@@ -50,7 +50,7 @@ def dynamics(found: Diagnosis) -> Markup:
     caption = (
         "Recorded during training, by epoch. Where there are two lines of a colour, the thick one "
         "is of the validation data and the thin dotted one of the training data; beside a probe, "
-        "of the same encoder trained alone."
+        "which is fitted on at most 1,000 samples, of the modality's own model, trained on all."
     )
     said = [*began(found)]
     if said:
@@ -68,7 +68,7 @@ def dynamics(found: Diagnosis) -> Markup:
 
 
 ONSETS = {
-    "behind": "its probe reads less than it did when trained alone, after as many epochs",
+    "behind": "its probe reads less than the modality's own model did after as many epochs",
     "gradient_norm": "the gradient of its encoder stays below a tenth of its largest",
     "update_ratio": "the steps of its encoder stay below a tenth of their largest",
 }

@@ -16,6 +16,7 @@ from equivox.report.parts import terms
 if TYPE_CHECKING:
     from equivox.diagnosis.diagnose import Diagnosis
     from equivox.diagnosis.prescription import Advice
+    from equivox.diagnosis.verdict import Neglect
 
 
 def headline(found: Diagnosis) -> str:
@@ -59,14 +60,16 @@ def _how_much(found: Diagnosis) -> str:
     largest = known[found.verdict.suspect]
     return (
         f"The largest gap of a probe is that of `{largest.modality}`, {said_of(largest.gap)}; "
-        f"{_heard(largest.listening)}."
+        f"{_heard(largest)}."
     )
 
 
-def _heard(listening: float) -> str:
-    if listening != listening:
+def _heard(found: Neglect) -> str:
+    if not found.measured:
+        return "what exchanging it does was not measured"
+    if found.listening != found.listening:
         return "a late fusion hardly moves with it"
-    return f"the network listens to it {share(listening)} as far as a late fusion does"
+    return f"the network listens to it {share(found.listening)} as far as a late fusion does"
 
 
 def _how_sure(found: Diagnosis) -> str:

@@ -37,6 +37,17 @@ def usual_metric(found: Diagnosis) -> str:
     return _METRICS.get(found.task.partition("(")[0], "metric")
 
 
+_RIGHTLY = {
+    "Dense": "more than half of its positions are right",
+    "MultiLabel": "the F1 of its labels is above 0.5",
+}
+
+
+def rightly(found: Diagnosis) -> str:
+    """When a sample counts as answered rightly, in words; empty where that goes without saying."""
+    return _RIGHTLY.get(found.task.partition("(")[0], "")
+
+
 def capital(text: str) -> str:
     """The beginning of a sentence; `str.capitalize` makes "Macro f1" of "macro F1"."""
     return text[:1].upper() + text[1:]
