@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from equivox.balancer import Balancer
 from equivox.diagnosis.answers import BLANKINGS, Answers, gather
 from equivox.diagnosis.contribution import Contribution, contribution, sample_contributions
-from equivox.diagnosis.metric import metric_of
+from equivox.diagnosis.metric import estimate, metric_of
 from equivox.functional import imbalance, subsets
-from equivox.functional.shapley import orders
+from equivox.functional.shapley import orders, sampled_shapley_values
 from equivox.fusion import Concat
 from equivox.model import Multimodal
 from equivox.task import Classification, Regression
@@ -200,3 +201,20 @@ def test_any_metric_is_divided() -> None:
     # One class is there, and its recall is the accuracy.
     assert phi(found) == pytest.approx(phi(contribution(answers)), abs=1e-6)
     assert all(x.low < x.value < x.high for x in found.values.values())
+
+
+def test_intervals_of_sampled_values_hold_both_causes_in_squares() -> None:
+    drawn = orders(THREE.modalities, 4, torch.Generator().manual_seed(1))
+    answers = replace(THREE, orders=drawn)
+    whole = contribution(THREE).subsets
+    accuracies = {frozenset(names.split(" + ")) - {""}: v for names, v in whole.items()}
+    of_orders = sampled_shapley_values(
+        lambda s: torch.tensor(accuracies[s], dtype=torch.float64), THREE.modalities, drawn
+    )
+    rows = sample_contributions(answers)
+    for m, found in contribution(answers).values.items():
+        samples, half = estimate(rows[m]), 1.96 * float(of_orders.standard_error[m])
+        low = math.hypot(samples.value - samples.low, half)
+        high = math.hypot(samples.high - samples.value, half)
+        assert half > 0
+        assert (found.low, found.high) == pytest.approx((found.value - low, found.value + high))

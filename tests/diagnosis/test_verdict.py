@@ -288,3 +288,26 @@ def test_the_worst_of_several_neglected_is_the_suspect() -> None:
 def test_every_threshold_has_its_meaning_and_source() -> None:
     for each in THRESHOLDS.values():
         assert each.meaning and each.source and each.value > 0
+
+
+def test_a_late_fusion_that_moves_by_chance_says_nothing() -> None:
+    facts = evidence(gap=sure(0.1), listening=0.001)
+    chance = Estimate(0.05, -0.01, 0.11)
+    unclear = Use(chance, sure(0.5), chance)
+    found = verdict(replace(facts, late_use={**facts.late_use, "bad": unclear}))
+    assert math.isnan(found.modalities["bad"].listening)
+    assert not found.neglected
+
+
+def test_a_small_gain_counts_where_a_modality_is_ignored() -> None:
+    facts = {"gap": sure(0.0), "gain": sure(0.02, half=0.005)}
+    assert verdict(evidence(listening=0.3, **facts)).kind == UNSURE
+    assert verdict(evidence(listening=1.0, **facts)).kind != UNSURE
+
+
+def test_the_leading_modality_moves_the_prediction_most() -> None:
+    by = {
+        "good": Use(sure(0.5), sure(0.5), sure(0.1)),
+        "bad": Use(sure(0.3), sure(0.5), sure(0.4)),
+    }
+    assert replace(evidence(), use=by).leading == "good"
