@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from equivox.bench import checkpoint
+from equivox.bench import checkpoint, files
 
 
 def state(value: float = 1.0) -> dict[str, object]:
@@ -138,6 +140,7 @@ def test_every_moment_of_a_replacement_leaves_a_whole_one(tmp_path: Path) -> Non
         for name, source in folders.items():
             shutil.copytree(source, place / {"new": ".x.new", "old": ".x.old", "x": "x"}[name])
         value: int = checkpoint.load(place / "x")["w"]
+        assert not (place / ".x.old").exists()
         checkpoint.save(place / "x", {"w": 7})
         assert checkpoint.load(place / "x")["w"] == 7
         return value
@@ -150,3 +153,33 @@ def test_every_moment_of_a_replacement_leaves_a_whole_one(tmp_path: Path) -> Non
     assert found(old=before, new=after) == 1
     assert found(old=before, new=half) == 0
     assert found(x=after, old=before) == 1
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
+    """Each file or folder that is brought to the disk: its number, and the names in a folder."""
+    found: list[tuple[int, list[str]]] = []
+    sync = os.fsync
+
+    def noting(handle: int) -> None:
+        names = sorted(os.listdir(handle)) if stat.S_ISDIR(os.fstat(handle).st_mode) else []
+        found.append((os.fstat(handle).st_ino, names))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not brought to the disk there")
+def test_new_names_are_on_the_disk(tmp_path: Path, synced: list[tuple[int, list[str]]]) -> None:
+    place = tmp_path.stat().st_ino
+    files.replace(tmp_path / "a.json", b"{}")
+    assert synced[-1] == (place, ["a.json"])
+    synced.clear()
+    files.make_folder(tmp_path / "one" / "two")
+    files.make_folder(tmp_path / "one" / "two")
+    one = (tmp_path / "one").stat().st_ino
+    assert sorted(number for number, _ in synced) == sorted([place, one])
+    synced.clear()
+    checkpoint.save(tmp_path / "one" / "three" / "last", state())
+    assert (one, ["three", "two"]) in synced

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 import equivox as ev
 from equivox import cli
-from equivox.bench import comparison, files, making
+from equivox.bench import checkpoint, comparison, files, making
 from equivox.bench.comparison import main
 from equivox.bench.executors import Executor, Lost
 from equivox.bench.jobs import SEARCH_SEED, Choice, Job, check, chosen, run_jobs
@@ -81,16 +81,19 @@ def test_a_run_is_made_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert make(job(), tmp_path) == "busy"
 
 
-@pytest.mark.parametrize("lost", ["record.json", "result.json", "config.json"])
+@pytest.mark.parametrize("lost", ["record.json", "result.json", "config.json", "failed.json"])
 def test_what_a_kill_left_is_finished(compared: Path, tmp_path: Path, lost: str) -> None:
-    """A run cut before it began, before its result or before its record ends the same."""
+    """A run cut before its record, its result, its beginning or its refusal was written."""
     expected = told(job(), compared)
     make(job(), tmp_path)
     folder = job().folder(tmp_path)
-    for name in ("record.json", "result.json", "config.json"):
-        (folder / name).unlink()
-        if name == lost:
-            break
+    if lost in ("config.json", "failed.json"):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / f".{lost}.new").write_text("{")
+    else:
+        (folder / "record.json").unlink()
+        (folder / lost).unlink(missing_ok=True)
     assert make(job(), tmp_path) == "made"
     assert told(job(), tmp_path) == expected
 
@@ -181,6 +184,35 @@ def test_a_fault_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint"):
         make(job(), tmp_path)
     assert not (folder / FAILED).exists()
+
+
+def test_an_unfinished_run_without_its_configuration_is_left(tmp_path: Path) -> None:
+    make(job(), tmp_path)
+    folder = job().folder(tmp_path)
+    for name in (RECORD, "config.json"):
+        (folder / name).unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"should hold `config\.json`.*delete the whole folder"):
+        make(job(), tmp_path)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_contributions_are_those_of_the_selected_epoch(tmp_path: Path) -> None:
+    make(job(), tmp_path)
+    folder = job().folder(tmp_path)
+    (folder / RECORD).unlink()
+    best = folder / "checkpoints" / "best"
+    measured = making._measured
+
+    def mixed(result: Any, folder: Path) -> dict[str, Any]:
+        checkpoint.save(best, checkpoint.load(best) | {"epoch": 7})
+        return measured(result, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "_measured", mixed)
+        with pytest.raises(ValueError, match=r"epoch 0, as `.*result\.json` says\. Found .* 7"):
+            make(job(), tmp_path)
+    assert not (folder / RECORD).exists()
 
 
 def test_an_unfinished_run_half_deleted_is_not_written_down_as_a_refusal(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivox.bench.files import shaped
+from equivox.bench.files import make_folder, shaped, sync
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 FORMAT = 1
@@ -38,13 +38,14 @@ def save(folder: Path, state: Any, finite: Mapping[str, Tensor] | None = None) -
     _recover(folder)
     new, old = _beside(folder)
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    make_folder(folder.parent)
+    new.mkdir()
     _write(new, state)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -153,7 +154,7 @@ def _write(folder: Path, state: Any) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync(folder)
+    sync(folder)
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
@@ -197,10 +198,15 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _recover(folder: Path) -> None:
-    """Complete a replacement that was cut between its two renamings."""
+    """Complete a replacement that was cut between its two renamings, or after them."""
     new, old = _beside(folder)
-    if folder.exists() or not (new.exists() or old.exists()):
-        return
+    if not folder.exists() and (new.exists() or old.exists()):
+        _rename(new, old, folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _rename(new: Path, old: Path, folder: Path) -> None:
     try:
         _verified(new)
     except ValueError:
@@ -216,14 +222,3 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's list of names to the disk; not possible, nor needed, on Windows."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

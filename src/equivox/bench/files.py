@@ -81,3 +81,23 @@ def replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+    sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """A folder, with those that it lies in; on the disk when this returns."""
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        sync(each.parent)
+
+
+def sync(folder: Path) -> None:
+    """Bring a folder's list of names to the disk; not possible, nor needed, on Windows."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from torch import Tensor
 
 from equivox.bench import checkpoint
 from equivox.bench.experiment import Experiment
-from equivox.bench.files import read_json, replace, shaped, write
+from equivox.bench.files import make_folder, read_json, replace, shaped, write
 from equivox.distributed import rank
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 PREDICTIONS = "predictions.safetensors"
 LAST, BEST = Path("checkpoints", "last"), Path("checkpoints", "best")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Folder:
@@ -81,7 +84,7 @@ class Folder:
 
     def _begin(self, experiment: Experiment) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             write(self.path / CONFIG, {"experiment": experiment.to_json()} | provenance())
         except OSError as error:
             raise OSError(
@@ -123,10 +126,13 @@ class Folder:
         try:
             yield rank() == 0
         except OSError as error:
+            again = f"go on with `--resume {self.path}`"
+            way_out = f"When it can be written again, {again}."
+            if error.errno in NO_ROOM:
+                way_out = f"What was finished is kept: {again} when there is room."
             raise OSError(
                 f"A run's folder should be one that can be written. Found for `{self.path}`: "
-                f"{error.strerror}. What was finished is kept: go on with `--resume {self.path}` "
-                "when there is room."
+                f"{error.strerror}. {way_out}"
             ) from error
 
     def checkpoint(self) -> Any:
@@ -134,11 +140,13 @@ class Folder:
 
         Raises ValueError where it is damaged, or gone.
         """
+        selected = checkpoint.exists(self.best)  # its renaming, too, is completed
         if checkpoint.exists(self.last):
             return checkpoint.load(self.last)
-        checkpoint.exists(self.best)
-        # A run that is killed before its first checkpoint may have written one line.
-        if (self.path / RESULT).exists() or len(read_metrics(self.path)) > 1:
+        # A run that is killed before its first checkpoint may have written one line; those of older
+        # versions the best checkpoint of their first epoch as well.
+        later = selected and checkpoint.load(self.best)["epoch"] > 0
+        if later or (self.path / RESULT).exists() or len(read_metrics(self.path)) > 1:
             raise ValueError(
                 "A run goes on from its last checkpoint. Found results of "
                 f"`{self.path}` and no checkpoint: its folder is half deleted. Copy it again, or "
@@ -159,6 +167,26 @@ def read_experiment(path: Path) -> Experiment:
             "run, or begin one there with `equivox train --out`."
         )
     return read_json(file, "an experiment", "It is damaged, or of another version.", _experiment)
+
+
+def read_best(path: Path, epoch: int) -> Any:
+    """The balancer's state after the selected epoch of a finished run.
+
+    Raises FileNotFoundError where it is gone, ValueError where it is damaged or another epoch's.
+    """
+    kept = checkpoint.load(Path(path) / BEST)
+    check_best(kept, (epoch,), Path(path), RESULT)
+    return kept["balancer"]
+
+
+def check_best(kept: Any, epochs: Sequence[int], path: Path, told: str | Path) -> None:
+    """Refuse a run's best checkpoint of none of these epochs; `told` names the file with theirs."""
+    if kept["epoch"] not in epochs:
+        raise ValueError(
+            f"The best checkpoint should be of epoch {epochs[0]}, as `{path / told}` says. Found "
+            f"one of epoch {kept['epoch']} in `{path / BEST}`. The folder was mixed with another "
+            "one: train anew."
+        )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -203,6 +231,11 @@ def provenance() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions that a number depends on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> Mapping[str, str]:
     found = {"python": platform.python_version()}
     for name in ("equivox", "torch", "numpy", "torchmetrics", "scikit-learn"):
         try:
@@ -212,6 +245,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def _commit() -> str | None:
     """The commit of the code that runs, with `+` where files differ from it; None for a release."""
     here = Path(__file__).parent

@@ -122,8 +122,10 @@ class Training:
             self.scheduler.step()
         if self.folder is not None:
             self.folder.add_metrics(record)
-        self._select(record)
+        selected = self._select(record)
         self.save()
+        if selected and self.folder is not None:  # last: `restore` makes up for a cut before it
+            snapshot.keep_best(self, self.folder)
         if watch is not None and rank() == 0:
             watch(record | {"seconds": self.seconds - before, "lr": lr})
         (ending,) = parallel.anywhere(asked())
@@ -201,14 +203,13 @@ class Training:
                 record |= measure(self.balancer, self.data)
         return record
 
-    def _select(self, record: Record) -> None:
+    def _select(self, record: Record) -> bool:
+        """Whether the present epoch is the best so far."""
         if self.best is not None and self._worth(record) < self._worth(self.best):
-            return
+            return False
         self.best = record
         self.best_state = copy.deepcopy(self.balancer.state_dict())
-        if self.folder is not None:
-            kept = {"epoch": record["epoch"], "balancer": self.best_state}
-            self.folder.keep(self.folder.best, kept, snapshot.weights(self))
+        return True
 
     def _worth(self, record: Record) -> float:
         """What selection maximises."""

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from equivox.bench import checkpoint
 from equivox.bench.executors import Executor, Lost, Task
-from equivox.bench.files import write
-from equivox.bench.folder import BEST, CONFIG, LAST, RESULT, read_metrics
+from equivox.bench.files import make_folder, write
+from equivox.bench.folder import CONFIG, LAST, NO_ROOM, RESULT, read_best, read_metrics
 from equivox.bench.jobs import Job, check
 from equivox.bench.measure import contributions, probes
 from equivox.bench.pace import Pace
@@ -30,7 +29,7 @@ from equivox.task import Dense
 
 Making = Callable[[Job, Path], str]
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL = NO_ROOM | {errno.EROFS}
 """Errors that the next run would meet as well."""
 
 TRIES = 2
@@ -48,7 +47,7 @@ def make(job: Job, out: Path) -> str:
     check(job, out)
     if job.ended(out):
         return "kept"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     try:
         with FileLock(folder.parent / f".{folder.name}.lock", timeout=0):
             return "kept" if job.ended(out) else _make(job, out, folder)
@@ -60,12 +59,13 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     start = time.perf_counter()
     resume = (folder / CONFIG).exists()
     if not resume and folder.exists():
-        shutil.rmtree(folder)  # cut off before it had begun
+        _check_unbegun(folder)
+        shutil.rmtree(folder)
     trained = _trained(folder)
     try:
         experiment = job.experiment(out)
         with recalling(Shared(out / "shared" / job.data.folder, experiment, folder)):
-            result = train(experiment, folder, resume=resume)
+            result = train(experiment, folder, resume=resume, locked=True)
     except (FloatingPointError, ValueError, TypeError) as error:
         # It diverged, or was refused. What comes later, such as a damaged checkpoint, is a fault.
         accepted = trained or (folder / LAST).exists()
@@ -82,6 +82,16 @@ def _make(job: Job, out: Path, folder: Path) -> str:
     if result.balancer is not None:
         result.balancer.detach()  # it and its optimizer hold each other: so they are let go at once
     return "made"
+
+
+def _check_unbegun(folder: Path) -> None:
+    """Refuse what no run leaves that is killed before it has begun, or in telling its refusal."""
+    if {path.name for path in folder.iterdir()} - {f".{CONFIG}.new", f".{FAILED}.new"}:
+        raise ValueError(
+            f"A run that has begun should hold `{CONFIG}`. Found none in `{folder}`, and other "
+            "files: part of it was deleted. Put it back, or delete the whole folder, and the run "
+            "is made again."
+        )
 
 
 def _trained(folder: Path) -> bool:
@@ -121,7 +131,7 @@ def _measured(result: Any, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"probe": {}}
     if not isinstance(balancer.task, Dense):
         found["probe"] = probes(balancer, whole["train"], whole["test"], logistic=True)
-    balancer.load_state_dict(checkpoint.load(folder / BEST)["balancer"])
+    balancer.load_state_dict(read_best(folder, result.best["epoch"]))
     phi = contributions(balancer, whole["test"])
     unequal = imbalance({m: torch.tensor(x) for m, x in phi.items()})
     return found | {"contribution": phi, "imbalance": float(unequal.absolute)}
