@@ -122,12 +122,12 @@ class Training:
             self.scheduler.step()
         if self.folder is not None:
             self.folder.add_metrics(record)
+        if watch is not None and rank() == 0:  # an epoch that is not saved yet is told once more
+            watch(record | {"seconds": self.seconds - before, "lr": lr})
         selected = self._select(record)
         self.save()
         if selected and self.folder is not None:  # last: `restore` makes up for a cut before it
             snapshot.keep_best(self, self.folder)
-        if watch is not None and rank() == 0:
-            watch(record | {"seconds": self.seconds - before, "lr": lr})
         (ending,) = parallel.anywhere(asked())
         if ending and not self.finished and self.folder is not None:
             raise terminated(self.folder.path)
