@@ -291,6 +291,7 @@ def main() -> None:
     print(page(found))
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "loading.json").write_text(json.dumps(found, indent=1) + "\n")
         (given.out / "loading.md").write_text(page(found))
 

@@ -79,6 +79,7 @@ def main() -> None:
     text = reading(boards(given.runs).values())
     print(text)
     if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "reading.md").write_text(text, encoding="utf-8")
 
 

@@ -119,6 +119,7 @@ def main() -> None:
     text = table(given.runs)
     print(text)
     if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "reference.md").write_text(text)
 
 

@@ -65,6 +65,7 @@ def main() -> int:
     print(text)
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "reliability.md").write_text(text)
         told = {"seed": given.seed, "machine": machine(), "seconds": seconds}
         told |= {"stories": [asdict(story) for story in stories], "files": counts(outcomes)}

@@ -309,6 +309,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         facts = {"torch": torch.__version__, "rounds": arguments.rounds, "threads": 1}
         written = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1)
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "step_cost.json").write_text(written + "\n")
         (arguments.out / "step_cost.md").write_text(table(rows))
 

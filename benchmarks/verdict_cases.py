@@ -204,6 +204,7 @@ def main() -> None:
     text = page(found, command)
     print(text)
     if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "verdict_cases.md").write_text(text)
         facts = {
             "verdicts": {case.name: [said(each) for each in x] for case, x in found},
