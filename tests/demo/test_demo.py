@@ -120,11 +120,11 @@ def test_unfinished_seeds_are_left_out() -> None:
 
 @pytest.mark.xdist_group("distributed")
 def test_no_worker_outlives_the_work() -> None:
-    start = time.monotonic()
+    start, before = time.monotonic(), set(multiprocessing.active_children())
     with workers(1) as executor:
         executor.submit(time.sleep, 300)
         executor.submit(time.sleep, 300)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
     assert time.monotonic() - start < 200  # it does not wait for what was running
 
 
