@@ -251,3 +251,14 @@ def test_a_tensor_that_the_encoder_does_not_use_has_no_slope() -> None:
     given = {"x": torch.ones(2, 1), "time": torch.ones(2, 1)}
     found = input_slopes(lambda x: 3 * x["x"], given)
     assert torch.equal(found, torch.full((2, 1), 3.0))
+
+
+def test_a_modality_that_is_declared_absent_has_no_slope_whatever_stands_there() -> None:
+    problem = Problem()
+    batches = [tuple(batch) for batch in problem.loader()]
+    inputs, *rest = batches[0]
+    batches[0] = ({**inputs, "present": {"video": False}}, *rest)
+    balancer = problem.balancer(CRMT(starts=1))
+    optimizer = sgd(balancer)
+    for loss in steps(balancer, optimizer, batches, epochs=2):  # type: ignore[arg-type]
+        assert loss.isfinite()

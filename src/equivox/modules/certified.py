@@ -82,8 +82,9 @@ def steepest(run: Run, batches: int | None = None) -> Float[Tensor, "modalities 
 
     def what(output: Output, batch: Batch) -> dict[str, Tensor]:
         zero = torch.zeros(output.logits.shape, device=output.logits.device)
+        absent = {m for m, there in batch.inputs.get("present", {}).items() if there is False}
         return {
-            m: slopes(run.model, m, batch) if m in batch.inputs else zero
+            m: slopes(run.model, m, batch) if m in batch.inputs and m not in absent else zero
             for m in run.model.modalities
         }
 

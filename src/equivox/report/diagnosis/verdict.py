@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def _how_much(found: Diagnosis) -> str:
 def _heard(found: Neglect) -> str:
     if not found.measured:
         return "what exchanging it does was not measured"
-    if found.listening != found.listening:
+    if math.isnan(found.listening):
         return "a late fusion hardly moves with it"
     return f"the network listens to it {share(found.listening)} as far as a late fusion does"
 
